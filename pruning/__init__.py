@@ -1,0 +1,1 @@
+"""Prune neural networks: tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""How much is each piece worth? Every public function of these modules is a criterion."""

@@ -1,0 +1,1 @@
+"""The pipeline: one module a stage, each a typer command that a DVC stage runs."""
