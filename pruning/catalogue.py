@@ -1,0 +1,114 @@
+"""What can be chosen on each axis, read from the source, so that a look costs no import of torch.
+
+A choice is a public function in one of the axis' modules: whoever writes one has added it, and
+nothing else has to be told.
+"""
+
+import ast
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pruning.errors import PruningError, unknown
+
+AXES: Mapping[str, tuple[str, ...]] = {
+    "criterion": ("criteria/*.py",),
+    "allocation": ("allocation.py",),
+    "schedule": ("schedules.py",),
+    "initialization": ("initialization.py",),
+    "learning rate": ("learning_rates.py",),
+}
+"""The axes with the files whose public functions are their choices."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One choice: where it is, what it means, whose it is and what can be set."""
+
+    name: str
+    module: str
+    meaning: str
+    source: str
+    settings: Mapping[str, Any]
+    """The keyword-only parameters with their defaults (`...` where one must be given)."""
+
+    def load(self) -> Callable[..., Any]:
+        """Return the function itself; this is where torch is imported."""
+        function: Callable[..., Any] = getattr(importlib.import_module(self.module), self.name)
+        return function
+
+
+@cache
+def entries(axis: str) -> dict[str, Entry]:
+    """Return the choices of `axis` by name, in alphabetical order."""
+    if axis not in AXES:
+        raise unknown("axis", axis, AXES)
+    root = Path(__file__).parent
+    files = sorted(path for pattern in AXES[axis] for path in root.glob(pattern))
+    found = [entry for path in files for entry in _entries_of(path, root)]
+    return {entry.name.rstrip("_"): entry for entry in sorted(found, key=lambda e: e.name)}
+
+
+def find(axis: str, name: str, *, where: str = "") -> Callable[..., Any]:
+    """Return the function `name` of `axis`: a known choice, or any `package.module:function`.
+
+    Raises `PruningError` with the choices where there is none.
+    """
+    if ":" in name:
+        return _outside(axis, name, where)
+    known = entries(axis)
+    if name not in known:
+        raise unknown(axis, name, [*known, "package.module:function"], where)
+    return known[name].load()
+
+
+def check(axis: str, name: str, settings: Mapping[str, Any], *, where: str = "") -> None:
+    """Refuse a name or a setting that `axis` does not have, without importing the choice."""
+    if ":" in name:
+        return
+    known = entries(axis)
+    if name not in known:
+        raise unknown(axis, name, [*known, "package.module:function"], where)
+    for setting in settings:
+        if setting not in known[name].settings:
+            choices = list(known[name].settings) or ["none: it has no settings"]
+            raise unknown(f"setting of {axis} {name!r}", setting, choices, where)
+
+
+def _outside(axis: str, name: str, where: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        origin = f"{where}: " if where else ""
+        raise PruningError(f"{origin}{axis} {name!r} cannot be imported: {error}") from error
+    if not callable(function):
+        raise PruningError(f"{axis} {name!r} is a {type(function).__name__}, not a function")
+    return function  # type: ignore[no-any-return]
+
+
+def _entries_of(path: Path, root: Path) -> list[Entry]:
+    relative = path.relative_to(root.parent).with_suffix("")
+    module = ".".join(relative.parts)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [_entry(node, module) for node in functions if not node.name.startswith("_")]
+
+
+def _entry(node: ast.FunctionDef, module: str) -> Entry:
+    lines = (ast.get_docstring(node) or "").splitlines()
+    source = next((line for line in lines if line.startswith("Source: ")), "")
+    settings = {
+        argument.arg: ... if default is None else ast.literal_eval(default)
+        for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    }
+    return Entry(
+        name=node.name,
+        module=module,
+        meaning=lines[0] if lines else "",
+        source=source.removeprefix("Source: "),
+        settings=settings,
+    )

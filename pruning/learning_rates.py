@@ -1,0 +1,39 @@
+"""How the learning rate moves: every public function maps an epoch to a factor of the base rate."""
+
+from collections.abc import Sequence
+from math import cos, pi
+
+
+def constant(epoch: float, epochs: float) -> float:
+    """The base rate throughout.
+
+    Source: plain SGD.
+
+    >>> constant(3.5, 10)
+    1.0
+    """
+    return 1.0
+
+
+def multistep(
+    epoch: float, epochs: float, *, milestones: Sequence[float] = (), gamma: float = 0.1
+) -> float:
+    """Times `gamma` at each of the `milestones`, given in epochs.
+
+    Source: He et al. 2016, section 4.2, and most pruning papers since.
+
+    >>> [round(multistep(e, 160, milestones=(80, 120)), 4) for e in (0, 79.9, 80, 159)]
+    [1.0, 1.0, 0.1, 0.01]
+    """
+    return float(gamma ** sum(epoch >= milestone for milestone in milestones))
+
+
+def cosine(epoch: float, epochs: float, *, final: float = 0.0) -> float:
+    """Half a cosine from the base rate down to `final` times it.
+
+    Source: Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
+
+    >>> [round(cosine(e, 10), 4) for e in (0, 5, 10)]
+    [1.0, 0.5, 0.0]
+    """
+    return final + (1 - final) * 0.5 * (1 + cos(pi * min(epoch / epochs, 1.0)))

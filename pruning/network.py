@@ -1,0 +1,100 @@
+"""The portable artefact: a folder with how the model is built, its weights and its masks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pruning import masks as mask_tools
+from pruning.errors import PruningError
+from pruning.folders import whole
+from pruning.models import build
+from pruning.tensors import read_json, read_tensors, write_json, write_tensors
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model with its masks, how it is built, and the shape of one of its inputs."""
+
+    model: nn.Module
+    masks: Mapping[str, Tensor]
+    spec: Mapping[str, Any]
+    input_shape: tuple[int, ...] = field(default=())
+
+
+def save(network: Network, folder: Path | str) -> None:
+    """Write `network` into a new `folder`, whole or not at all.
+
+    Weights under the names of the dense model's state_dict, masks as bits by parameter name, and
+    the rest as JSON: nothing is pickled. Refuses a pruned weight that is not zero.
+    """
+    with whole(Path(folder)) as partial:
+        write(network, partial)
+
+
+def write(network: Network, folder: Path) -> None:
+    """Write the files of `network` into an existing folder."""
+    mask_tools.verify(network.model, network.masks, where=str(folder))
+    write_tensors(folder / "weights.safetensors", network.model.state_dict())
+    bits = {name: mask_tools.pack(mask) for name, mask in network.masks.items()}
+    write_tensors(folder / "masks.safetensors", bits)
+    facts = {
+        "format": FORMAT,
+        "model": dict(network.spec),
+        "input_shape": list(network.input_shape),
+        "masks": {name: list(mask.shape) for name, mask in network.masks.items()},
+    }
+    write_json(folder / "network.json", facts)
+
+
+def load(folder: Path | str, *, foreign: bool = False) -> Network:
+    """Return the network of a folder, ready to run and to be pruned further.
+
+    Nothing in the folder is executed. Its model is built by the package's or torchvision's own
+    factory; a factory of another package is called only if you say `foreign=True`, as that runs
+    its code. Raises `PruningError` for a truncated or foreign file and for masks or weights that
+    do not fit.
+    """
+    folder = Path(folder)
+    facts = _facts(folder)
+    model = build(facts["model"], foreign=foreign)
+    weights = read_tensors(folder / "weights.safetensors")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise PruningError(f"{folder}: the weights do not fit the model: {reason}") from None
+    masks = read_masks(folder, facts["masks"])
+    mask_tools.check(masks, model, where=str(folder))
+    mask_tools.verify(model, masks, where=str(folder))
+    return Network(model.eval(), masks, facts["model"], tuple(facts["input_shape"]))
+
+
+def read_masks(folder: Path, shapes: Mapping[str, list[int]] | None = None) -> dict[str, Tensor]:
+    """Return the masks of a network folder without building its model."""
+    shapes = _facts(folder)["masks"] if shapes is None else shapes
+    path = folder / "masks.safetensors"
+    bits = read_tensors(path)
+    if bits.keys() != shapes.keys():
+        raise PruningError(
+            f"{path}: holds masks {sorted(bits)}, network.json says {sorted(shapes)}"
+        )
+    try:
+        return {name: mask_tools.unpack(bits[name], shape) for name, shape in shapes.items()}
+    except PruningError as error:
+        raise PruningError(f"{path}: {error}") from None
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / "network.json"
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise PruningError(f"{path}: not a network of format {FORMAT}")
+    missing = {"model", "masks", "input_shape"} - facts.keys()
+    if missing:
+        raise PruningError(f"{path}: lacks {sorted(missing)}")
+    return facts

@@ -1,0 +1,130 @@
+"""One training loop for dense, pruned and rewound networks alike."""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from pruning.errors import PruningError, unknown
+
+Hook: TypeAlias = Callable[[int, Tensor], None]
+"""Called after each step with the number of steps done and the batch's loss."""
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+CHECK_EVERY = 25
+"""Steps between two looks at the loss on an accelerator, where each look waits for the device."""
+
+
+class Diverged(PruningError):
+    """The loss became NaN or infinite."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        """Remember the step and the loss that it gave."""
+        super().__init__(f"the loss became {loss} at step {step}")
+        self.step = step
+        self.loss = loss
+
+    def __reduce__(self) -> tuple[type["Diverged"], tuple[int, float]]:
+        """Cross process borders with both values."""
+        return type(self), (self.step, self.loss)
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterator[Any],
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[nn.Module, Any], Tensor],
+    *,
+    steps: int,
+    start: int = 0,
+    lr: Callable[[int], float] | None = None,
+    clip: float | None = None,
+    precision: str = "float32",
+    hooks: Sequence[Hook] = (),
+) -> None:
+    """Train `model` from step `start` up to step `steps`; `batches` begins with step `start`'s.
+
+    `lr(step)` is the learning rate of a step, `clip` bounds the gradients' norm, `precision` is
+    float32, or bfloat16 or float16 for autocast (float16 with loss scaling). Raises `Diverged` when
+    the loss is NaN or infinite, before that step changes anything on the CPU.
+    """
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    device = next(model.parameters()).device.type
+    scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+    model.train()
+    for step in range(start, steps):
+        if lr is not None:
+            _set_learning_rate(optimizer, lr(step))
+        batch = next(batches)
+        optimizer.zero_grad()
+        with _autocast(device, precision):
+            value = loss(model, batch)
+        _check_finite(value, step, every=1 if device == "cpu" else CHECK_EVERY)
+        scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        if clip is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        scaler.step(optimizer)
+        scaler.update()
+        for hook in hooks:
+            hook(step + 1, value.detach())
+
+
+def every(steps: int, hook: Hook) -> Hook:
+    """Return a hook that calls `hook` after every `steps` steps."""
+
+    def periodic(step: int, loss: Tensor) -> None:
+        if step % steps == 0:
+            hook(step, loss)
+
+    return periodic
+
+
+def at(steps: Collection[int], hook: Hook) -> Hook:
+    """Return a hook that calls `hook` after each of the given steps."""
+
+    def sometimes(step: int, loss: Tensor) -> None:
+        if step in steps:
+            hook(step, loss)
+
+    return sometimes
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Return mean cross entropy and accuracy in [0, 1] over (images, labels) batches, in eval mode.
+
+    The model's training mode is put back.
+    """
+    was_training = model.training
+    model.eval()
+    loss, right, count = 0.0, 0, 0
+    for images, labels in batches:
+        output = model(images)
+        loss += nn.functional.cross_entropy(output, labels, reduction="sum").item()
+        right += int((output.argmax(1) == labels).sum())
+        count += labels.numel()
+    model.train(was_training)
+    return loss / count, right / count
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    dtype = PRECISIONS[precision]
+    return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)
+
+
+def _check_finite(value: Tensor, step: int, *, every: int) -> None:
+    if step % every == 0:
+        number = float(value.detach())
+        if not math.isfinite(number):
+            raise Diverged(step, number)
