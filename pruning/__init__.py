@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pruning import catalogue
     from pruning.enforcement import enforced
     from pruning.errors import PruningError
     from pruning.evidence import Evidence, classification
@@ -38,6 +39,7 @@ __all__ = [
     "PruningError",
     "Snapshot",
     "capture",
+    "catalogue",
     "classification",
     "enforced",
     "evaluate",
@@ -54,6 +56,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "catalogue":
+        return importlib.import_module("pruning.catalogue")
     for module, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"pruning.{module}"), name)
