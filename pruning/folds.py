@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pruning.errors import PruningError
+from pruning.facts import read_json
 from pruning.randomness import generator
 
 _FORMAT = "pruning folds 1"
@@ -54,7 +55,8 @@ def hold_out(labels: Tensor, *, fraction: float, seed: int, repeat: int = 0) -> 
     _check_classes(labels, 2, "a hold-out needs")
     order = _shuffled_by_class(labels, generator(seed, "hold-out", repeat))
     held = torch.zeros(len(labels), dtype=torch.bool)
-    for members in order.split(torch.unique(labels, return_counts=True)[1].tolist()):
+    sizes = torch.unique(labels, return_counts=True)[1].tolist()
+    for members in torch.split(order, sizes):
         count = int(fraction * len(members) + 0.5)
         held[members[: min(max(count, 1), len(members) - 1)]] = True
     return _split(held)
@@ -71,14 +73,14 @@ def save(folds: Sequence[Fold], path: Path) -> None:
 
 def read(path: Path) -> list[Fold]:
     """Read what `save` wrote; a missing, truncated or foreign file is a `PruningError`."""
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r} is not {_FORMAT!r}")
         return [
             Fold(_indices(row["train"]), _indices(row["validation"])) for row in content["folds"]
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise PruningError(
             f"{path} is no file of folds: {type(error).__name__}: {error}"
         ) from error

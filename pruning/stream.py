@@ -61,6 +61,8 @@ def stream(
     if start < 0 or padding < 0:
         raise PruningError(f"start {start!r} and padding {padding!r} must both be at least 0")
 
+    generator(seed, "order")  # refuses a bad seed now rather than at the first batch
+
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         order, epoch = chosen, -1
         for step in count(start):
@@ -95,7 +97,7 @@ def ordered(
     steps_per_epoch(len(chosen), batch_size, drop_last=False)
     return (
         (normalise(_gather(images, rows)), labels.index_select(0, rows))
-        for rows in chosen.split(batch_size)
+        for rows in torch.split(chosen, batch_size)
     )
 
 
