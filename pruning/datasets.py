@@ -5,7 +5,7 @@ sources that need them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ class Dataset:
     name: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def to(self, device: str | torch.device) -> "Dataset":
+        """Return the dataset with all its tensors on `device`."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
 
 def load(

@@ -65,6 +65,16 @@ def test_what_is_held_out_and_what_is_left_make_up_the_whole():
     assert torch.bincount(data.test_labels).tolist() == [3, 3]
 
 
+def test_all_tensors_move_to_a_device_and_the_facts_stay():
+    data = datasets.from_arrays(*two_classes())
+    moved = data.to("meta")
+    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    assert [tensor.device.type for tensor in tensors] == ["meta"] * 5
+    facts = ("classes", "name", "mean", "std")
+    assert all(getattr(moved, fact) == getattr(data, fact) for fact in facts)
+    assert data.images.device.type == "cpu"
+
+
 def test_a_read_only_array_is_taken_without_a_warning():
     images, labels = (tensor.numpy() for tensor in two_classes())
     images.setflags(write=False)
