@@ -1,7 +1,8 @@
 """Who pays for the budget: every public function here is an allocation.
 
 Each takes scores, the parameters, the sparsity and which pieces are still alive, and returns masks
-over the pieces (in the scores' shapes) that keep exactly the number of pieces it says.
+over the pieces (in the scores' shapes) that keep exactly the number of pieces it says. `min_keep`
+and `max_sparsity` are guards: a number for every layer, a list, or numbers by name pattern.
 """
 
 from collections.abc import Mapping
@@ -9,39 +10,45 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pruning.budgets import floors, living, proportional
 from pruning.errors import PruningError
-from pruning.scores import AnyScores
+from pruning.patterns import Setting, by_layer
+from pruning.scores import AnyScores, blocks
 from pruning.selection import keep_largest, kept_count
+from pruning.thresholds import layer_thresholds
+
+UNBUDGETED = ("per_layer", "threshold")
+"""Allocations that bring their own targets: they look at no overall sparsity and reach none."""
 
 
 def global_(
     scores: AnyScores,
     params: Mapping[str, Tensor],
-    sparsity: float,
+    sparsity: float | None,
     alive: Mapping[str, Tensor],
     *,
-    min_keep: int = 0,
+    min_keep: Setting = 0,
+    max_sparsity: Setting = 1.0,
 ) -> dict[str, Tensor]:
-    """One ranking over all layers; `min_keep` pieces of every layer stay whatever they score.
+    """One ranking over all layers; what the guards ask for stays whatever it scores.
 
     Source: Frankle & Carbin 2019, section 3 and appendix I (global pruning of deeper networks).
 
-    Keeps round(pieces * (1 - sparsity)) in all. Raises `PruningError` where `min_keep` asks for
+    Keeps round(pieces * (1 - sparsity)) in all. Raises `PruningError` where the guards ask for
     more than that.
     """
     count = kept_count(sum(score.numel() for score in scores.values()), sparsity)
-    if min_keep == 0:
-        return keep_largest(scores, count, alive=alive)
-    taken: dict[str, Tensor] = {}
-    for name, score in scores.items():
-        reserve = min(min_keep, int(alive[name].sum()) if name in alive else score.numel())
-        taken |= keep_largest({name: score}, reserve, alive=alive)
-    rest = count - sum(int(mask.sum()) for mask in taken.values())
+    reserves = floors(scores, alive, min_keep, max_sparsity)
+    rest = count - sum(reserves.values())
     if rest < 0:
+        most = max(reserves, key=lambda name: reserves[name])
         raise PruningError(
-            f"sparsity {sparsity} keeps {count} pieces, fewer than min_keep {min_keep} of each "
-            f"of the {len(scores)} layers asks for"
+            f"keeps {count} pieces, but min_keep {min_keep} and max_sparsity {max_sparsity} ask "
+            f"for {sum(reserves.values())}, {reserves[most]} of them in layer {most!r}"
         )
+    if rest == count:
+        return keep_largest(scores, count, alive=alive)
+    taken = _by_layer(scores, reserves, alive)
     open_ = {name: alive.get(name, torch.ones_like(mask)) & ~mask for name, mask in taken.items()}
     chosen = keep_largest(scores, rest, alive=open_)
     return {name: mask | taken[name] for name, mask in chosen.items()}
@@ -50,29 +57,115 @@ def global_(
 def layerwise(
     scores: AnyScores,
     params: Mapping[str, Tensor],
-    sparsity: float,
+    sparsity: float | None,
     alive: Mapping[str, Tensor],
     *,
-    min_keep: int = 0,
+    min_keep: Setting = 0,
+    max_sparsity: Setting = 1.0,
 ) -> dict[str, Tensor]:
     """Every layer ranked alone at the same sparsity.
 
     Source: Han et al. 2015; Frankle & Carbin 2019, section 2 (layer-wise pruning).
 
-    Keeps max(round(pieces * (1 - sparsity)), min_keep) of each layer.
+    Keeps max(round(pieces * (1 - sparsity)), guard) of each layer.
     """
-    densities = {name: kept_count(score.numel(), sparsity) for name, score in scores.items()}
-    return _by_layer(scores, densities, alive, min_keep)
+    guards = floors(scores, alive, min_keep, max_sparsity)
+    counts = {
+        name: max(kept_count(score.numel(), sparsity), guards[name])
+        for name, score in scores.items()
+    }
+    return _by_layer(scores, counts, alive)
+
+
+def erk(
+    scores: AnyScores,
+    params: Mapping[str, Tensor],
+    sparsity: float | None,
+    alive: Mapping[str, Tensor],
+    *,
+    min_keep: Setting = 0,
+    max_sparsity: Setting = 1.0,
+) -> dict[str, Tensor]:
+    """Erdős-Rényi-Kernel: each layer's density proportional to the sum of its dimensions / product.
+
+    Source: Evci et al. 2020, "Rigging the Lottery", section 3; the formula is that of jaxpruner.
+
+    A layer that would keep more than all of it is dense and the others are solved again, as in
+    jaxpruner; a layer at a guard likewise. Keeps exactly round(pieces * (1 - sparsity)) in all:
+    the papers leave the rounding of the layers open.
+    """
+    names = list(scores)
+    pieces = {name: score.numel() for name, score in scores.items()}
+    shares = [pieces[name] * sum(params[name].shape) / params[name].numel() for name in names]
+    lows, highs = floors(scores, alive, min_keep, max_sparsity), living(scores, alive)
+    total = kept_count(sum(pieces.values()), sparsity)
+    counts = proportional(shares, total, [*lows.values()], [*highs.values()])
+    return _by_layer(scores, dict(zip(names, counts, strict=True)), alive)
+
+
+def per_layer(
+    scores: AnyScores,
+    params: Mapping[str, Tensor],
+    sparsity: float | None,
+    alive: Mapping[str, Tensor],
+    *,
+    ratios: Setting,
+    rest: float = 0.0,
+    min_keep: Setting = 0,
+    max_sparsity: Setting = 1.0,
+) -> dict[str, Tensor]:
+    """Every layer at its own sparsity: a list in their order, or by name pattern.
+
+    Source: Li et al. 2017, section 4 (one ratio a stage, sensitive layers skipped).
+
+    A layer that no pattern matches has the sparsity `rest`. The ratios are the target: an overall
+    sparsity is not looked at.
+    """
+    found = by_layer(ratios, list(scores), "ratios", default=rest)
+    guards = floors(scores, alive, min_keep, max_sparsity)
+    counts = {}
+    for name, score in scores.items():
+        if not 0 <= found[name] <= 1:
+            raise PruningError(f"ratio of layer {name!r} is {found[name]}, outside [0, 1]")
+        wanted = 0 if found[name] == 1 else kept_count(score.numel(), found[name])
+        counts[name] = max(wanted, guards[name])
+    return _by_layer(scores, counts, alive)
+
+
+def threshold(
+    scores: AnyScores,
+    params: Mapping[str, Tensor],
+    sparsity: float | None,
+    alive: Mapping[str, Tensor],
+    *,
+    s: Setting = 1.0,
+    thresholds: Mapping[str, float] | None = None,
+) -> dict[str, Tensor]:
+    """Every score above s times the standard deviation of its layer's weights stays: no target.
+
+    Source: Han et al. 2015, section 3 (the "sensitivity" of a layer, its quality parameter s).
+
+    `thresholds` are those of the first pruning (`pruning.thresholds.sensitivity_thresholds`), which
+    later rounds go on using; without them they are taken from the weights as they are. A threshold
+    is in the unit of a weight: use `magnitude`, and `reduce: mean` for larger pieces.
+    """
+    cut = layer_thresholds(params, s) if thresholds is None else thresholds
+    masks = {}
+    for name, score in scores.items():
+        if name not in cut:
+            raise PruningError(f"no threshold for layer {name!r}; there are {sorted(cut)}")
+        kept = torch.cat([block > cut[name] for _, block in blocks(score, alive.get(name))])
+        masks[name] = kept.reshape(score.shape)
+    return masks
 
 
 def _by_layer(
-    scores: AnyScores, counts: Mapping[str, int], alive: Mapping[str, Tensor], min_keep: int
+    scores: AnyScores, counts: Mapping[str, int], alive: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     masks: dict[str, Tensor] = {}
     for name, score in scores.items():
-        count = max(counts[name], min(min_keep, score.numel()))
         try:
-            masks |= keep_largest({name: score}, count, alive=alive)
+            masks |= keep_largest({name: score}, counts[name], alive=alive)
         except PruningError as error:
             raise PruningError(f"layer {name!r}: {error}") from None
     return masks

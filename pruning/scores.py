@@ -62,7 +62,10 @@ def blocks(score: AnyScore, alive: Tensor | None = None) -> Iterator[tuple[int, 
 
 
 def check_scores(scores: AnyScores, params: Mapping[str, Tensor], criterion: str) -> None:
-    """Refuse scores that miss a layer, do not broadcast to it or hold a NaN."""
+    """Refuse scores that miss a layer, do not broadcast to it, or cannot be ranked."""
+    if not isinstance(scores, Mapping):
+        kind = type(scores).__name__
+        raise PruningError(f"criterion {criterion!r} returned a {kind}, not scores by layer name")
     for name, parameter in params.items():
         if name not in scores:
             raise PruningError(f"criterion {criterion!r} returned no score for layer {name!r}")
@@ -76,8 +79,20 @@ def check_scores(scores: AnyScores, params: Mapping[str, Tensor], criterion: str
                 f"criterion {criterion!r} returned shape {shape} for layer {name!r}; "
                 f"expected {expected}"
             )
-        if any(bool(block.isnan().any()) for _, block in blocks(scores[name])):
-            raise PruningError(f"criterion {criterion!r} returned NaN for layer {name!r}")
+        _check_values(scores[name], name, criterion)
     foreign = [name for name in scores if name not in params]
     if foreign:
         raise PruningError(f"criterion {criterion!r} scored {foreign[0]!r}, which is not prunable")
+
+
+def _check_values(score: AnyScore, name: str, criterion: str) -> None:
+    values = score.weight if isinstance(score, Elementwise) else score
+    if not values.is_floating_point():
+        raise PruningError(
+            f"criterion {criterion!r} returned {values.dtype} for layer {name!r}, not floats"
+        )
+    for _, block in blocks(score):
+        # One comparison refuses both; -inf is how pieces that are no longer alive are ranked.
+        if not bool((block > -torch.inf).all()):
+            what = "NaN" if bool(block.isnan().any()) else "-inf"
+            raise PruningError(f"criterion {criterion!r} returned {what} for layer {name!r}")

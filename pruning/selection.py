@@ -13,12 +13,14 @@ SAMPLE = 1 << 16
 """Scores sampled to bracket the threshold; what falls between is then ranked exactly."""
 
 
-def kept_count(pieces: int, sparsity: float) -> int:
+def kept_count(pieces: int, sparsity: float | None) -> int:
     """Return how many of `pieces` stay at `sparsity`, rounded to the nearest, halves up.
 
     >>> [kept_count(1000, s) for s in (0.0, 0.9, 0.95)], kept_count(3, 0.5)
     ([1000, 100, 50], 2)
     """
+    if sparsity is None:
+        raise PruningError("no sparsity given, and only per_layer and threshold do without")
     if not 0 <= sparsity < 1:
         raise PruningError(f"sparsity {sparsity!r} is outside [0, 1)")
     return floor(pieces * (1 - sparsity) + 0.5)
@@ -76,7 +78,8 @@ def _threshold(scores: AnyScores, count: int, alive: Mapping[str, Tensor]) -> tu
         # The sample misled (many ties, or a sorted layer): rank everything, exactly.
         above, between = _split(scores, alive, None, None)
     rank = count - above
-    threshold = between.kthvalue(between.numel() - rank + 1).values
+    # One element, not a scalar: torch would round a scalar to the precision of what it meets.
+    threshold = between.kthvalue(between.numel() - rank + 1, keepdim=True).values
     return threshold, rank - int((between > threshold).sum())
 
 
@@ -98,8 +101,8 @@ def _bracket(
     rank = count * sample.numel() // total
     # Six standard deviations of a sampled rank at its widest: half the square root of the sample.
     margin = 3 * int(sample.numel() ** 0.5) + 1
-    high = sample[rank - margin] if rank >= margin else None
-    low = sample[rank + margin] if rank + margin < sample.numel() else None
+    high = sample[rank - margin, None] if rank >= margin else None
+    low = sample[rank + margin, None] if rank + margin < sample.numel() else None
     return low, high
 
 
