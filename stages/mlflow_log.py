@@ -1,0 +1,147 @@
+"""Log one output folder: what it holds goes to its folds' runs, their mean to the experiment's."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages import mlflow_runs as runs
+from stages.mlflow_store import Store, write, write_file, write_params, write_tables
+from stages.records import (
+    MANIFEST,
+    Record,
+    curves,
+    dvc_md5,
+    facts,
+    flat,
+    hashes,
+    line,
+    numbers,
+    read,
+    rows,
+    summary,
+    upstream,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+LARGE = 256 * 2**20  # bytes; DVC alone keeps such a file, MLflow gets its hash
+
+
+def log_folder(store: Store, folder: Path, *, restored: bool = False, sources: bool = True) -> bool:
+    """Log the folder, and its sources, each unless it is there; tell whether the folder was not."""
+    record = read(folder)
+    files = hashes(folder)
+    digest = dvc_md5(files)
+    places = runs.find(store, record, digest)
+    missing = {k: run for k, run in places.runs.items() if not runs.logged(run, record, digest)}
+    for fold, run in missing.items():
+        _log_content(store, record, fold, run, files)
+    if missing:
+        _log_summary(store, record, places.parent)
+        tags = {f"key.{record.place}": record.key, f"dvc.md5.{record.place}": digest}
+        for run in missing.values():  # last: the tag says that all the rest is there
+            write(store, run, tags=tags | ({"restored_from": "dvc"} if restored else {}))
+            runs.finish(store, run)
+        runs.finish(store, places.parent)
+    for source in upstream(record, store.home) if sources else ():
+        if not _present(store, source):
+            log_folder(store, source.folder, restored=True)
+    return bool(missing)
+
+
+def log_model(
+    store: Store, fold_folder: Path, build: "Callable[[], tuple[nn.Module, Tensor]]"
+) -> str | None:
+    """Log the fold's network as the model of its experiment unless it is that already."""
+    from stages.mlflow_model import log_network_model
+
+    record = read(fold_folder.parent)
+    parent = runs.find(store, record).parent
+    digest = dvc_md5(hashes(fold_folder))
+    if parent.data.tags.get("model.md5") == digest:
+        return str(parent.data.tags["model.id"])
+    source = fold_folder.resolve().relative_to(store.home).as_posix()
+    tags = {"from": source, "md5": digest, "stage_key": record.key}
+    model, example = build()
+    found = log_network_model(store, parent, model, example, _model_name(record), tags)
+    tags = {"model.from": source, "model.id": found, "model.md5": digest}
+    write(store, parent, tags=tags)
+    return found
+
+
+def _model_name(record: Record) -> str:
+    return (record.experiment or record.stage).replace(".", "_")
+
+
+def _present(store: Store, record: Record) -> bool:
+    return all(runs.logged(run, record) for run in runs.find(store, record).runs.values())
+
+
+def _log_content(
+    store: Store, record: Record, fold: int | None, run: Any, files: Mapping[str, str]
+) -> None:
+    """Log params, metrics, curves, files and data of one fold; all of the folder without folds."""
+    base = record.folder if fold is None else record.folder / f"fold-{fold}"
+    found = facts(base)
+    write_params(store, run, flat(record.params, record.stage), record.place)
+    metrics = [(name, value, record.round) for name, value in numbers(found).items()]
+    points = metrics + curves(rows(base / "history.csv"), record.level)
+    write(store, run, metrics=points, tags=_tags(record, found))
+    _log_files(store, record, run, base, files)
+    _log_data(store, record, run)
+
+
+def _tags(record: Record, found: Mapping[str, Any]) -> dict[str, str]:
+    texts = {k: v for k, v in found.items() if isinstance(v, str)}
+    said = {f"round-{record.round}.{name}": value for name, value in texts.items()}
+    told = line(record, found)
+    return said | ({f"round-{record.round}": told} if told else {})
+
+
+def _log_files(
+    store: Store, record: Record, run: Any, base: Path, files: Mapping[str, str]
+) -> None:
+    top = f"round-{record.round}/{record.stage}" if record.experiment else record.stage
+    tables = {}
+    for name, digest in files.items():
+        path = record.folder / name
+        if not path.is_relative_to(base) and name != MANIFEST:
+            continue
+        inside = path.relative_to(base if path.is_relative_to(base) else record.folder)
+        if path.stat().st_size > LARGE:
+            told = f"md5 {digest}, {path.stat().st_size} bytes, kept by DVC alone"
+            write(store, run, tags={f"file.{top}/{inside}": told})
+            continue
+        write_file(store, run, path, (top / inside.parent).as_posix())
+        if path.name == "layers.csv":
+            tables[(top / inside.with_suffix(".json")).as_posix()] = rows(path)
+    write_tables(store, run, tables)
+
+
+def _log_data(store: Store, record: Record, run: Any) -> None:
+    """Log the data set as the run's input, by the key of the folder that prepare made."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    for source in upstream(record, store.home):
+        if source.stage == "prepare":
+            meta = source.folder / "meta.json"
+            name = json.loads(meta.read_text()).get("name") if meta.is_file() else None
+            path = json.dumps({"uri": source.folder.relative_to(store.home).as_posix()})
+            data = Dataset(str(name or "data"), source.key[:36], "local", path)
+            context = [InputTag("mlflow.data.context", "training")]
+            store.client.log_inputs(run.info.run_id, [DatasetInput(data, context)])
+
+
+def _log_summary(store: Store, record: Record, parent: Any) -> None:
+    """Log params, and mean and standard deviation over the folds, on the experiment's run."""
+    if not record.folds:
+        return
+    found = [facts(record.folder / f"fold-{fold}") for fold in record.folds]
+    mean = summary([numbers(each) for each in found])
+    write_params(store, parent, flat(record.params, record.stage), record.place)
+    average = {name: mean.get(f"{name}_mean") for name in ("weights_kept", "weights")}
+    told = line(record, {**found[0], **average})
+    points = [(name, value, record.round) for name, value in mean.items()]
+    write(store, parent, metrics=points, tags={f"round-{record.round}": told} if told else {})
