@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pruning import masks as mask_tools
-
-Masked = list[tuple[nn.Parameter, Tensor]]
+from pruning.errors import PruningError
+from pruning.types import Masks
 
 ZERO_PRESERVING = (
     torch.optim.SGD,
@@ -26,55 +27,107 @@ which makes enforcement three times cheaper. Not so Adagrad (its state may start
 Adafactor, LBFGS or Muon (they mix weights): what is not listed is cleaned after every step.
 """
 
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Enforcement:
+    """Masks that are being held; `replace` changes them in the middle of training."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Hold nothing yet."""
+        self._model = model
+        self._optimizer = optimizer
+        self._masks: Masks = {}
+        self._bits: list[tuple[nn.Parameter, Tensor]] = []
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def masks(self) -> Masks:
+        """The masks held now."""
+        return dict(self._masks)
+
+    def replace(self, masks: Mapping[str, Tensor]) -> None:
+        """Hold `masks` from now on.
+
+        What they prune becomes zero with its gradient and the optimizer's state; what they give
+        back starts at zero with clean state, as it was held until now. A layer that is absent is
+        held no more. Raises `PruningError` for masks that do not fit the model.
+        """
+        mask_tools.check(masks, self._model)
+        params = dict(self._model.named_parameters(remove_duplicate=False))
+        self.release()
+        self._masks = dict(masks)
+        self._bits = [(params[name], bits(mask, params[name])) for name, mask in masks.items()]
+        self._clean()
+        for parameter, kept in self._bits:
+            if parameter.grad is not None:
+                _keep(parameter.grad, kept)
+            if parameter.requires_grad:
+                hook = parameter.register_post_accumulate_grad_hook(_masking(kept))  # type: ignore[no-untyped-call]
+                self._handles.append(hook)
+        if type(self._optimizer) not in ZERO_PRESERVING:
+            clean = self._optimizer.register_step_post_hook(lambda *_: self._clean())
+            self._handles.append(clean)
+
+    def release(self) -> None:
+        """Hold nothing any more; weights and state stay as they are."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @torch.no_grad()
+    def _clean(self) -> None:
+        for parameter, kept in self._bits:
+            _keep(parameter, kept)
+            # `state` is a defaultdict: asking for an absent key would create it.
+            state: dict[str, Any] = self._optimizer.state.get(parameter, {})
+            for value in state.values():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    _keep(value, kept if value.dtype == parameter.dtype else bits(kept, value))
+
 
 @contextmanager
 def enforced(
     model: nn.Module, optimizer: torch.optim.Optimizer, masks: Mapping[str, Tensor]
-) -> Iterator[None]:
+) -> Iterator[Enforcement]:
     """Keep every pruned weight at zero while any loop trains `model` with `optimizer`.
 
     On entry the pruned weights and the optimizer's state at their places become zero: momentum from
     before would revive them. Their gradients are zeroed as they arrive, so that clipping sees the
     sparse network only; after each step of an optimizer that is not known to keep zeros at zero,
-    weights and state are zeroed again. On exit every pruned weight is checked, and `PruningError`
-    raised where one is not zero. The model's names, module hooks and `deepcopy` are untouched.
+    weights and state are zeroed again. What it yields can `replace` the masks in mid-training. On
+    exit every pruned weight is checked, and `PruningError` raised where one is not zero. The
+    model's names, module hooks and `deepcopy` are untouched.
     """
-    mask_tools.apply(model, masks)
-    params = dict(model.named_parameters(remove_duplicate=False))
-    masked = [(params[n], m.to(params[n].device, params[n].dtype)) for n, m in masks.items()]
-    _clean(optimizer, masked)
-    handles = [
-        p.register_post_accumulate_grad_hook(_masking(m))  # type: ignore[no-untyped-call]
-        for p, m in masked
-    ]
-    if type(optimizer) not in ZERO_PRESERVING:
-        handles.append(optimizer.register_step_post_hook(lambda *_: _clean(optimizer, masked)))
+    held = Enforcement(model, optimizer)
+    held.replace(masks)
     try:
-        yield
+        yield held
     finally:
-        for handle in handles:
-            handle.remove()
-    mask_tools.verify(model, masks)
+        held.release()
+    mask_tools.verify(model, held.masks)
 
 
-def _masking(mask: Tensor) -> Callable[[Tensor], None]:
+def bits(mask: Tensor, like: Tensor) -> Tensor:
+    """Return integers of the width of `like`, all ones where `mask` is not zero, else zero.
+
+    A bitwise and with them costs less than a multiplication and, unlike it, makes zero of an
+    infinite or NaN gradient too (float16 overflows).
+    """
+    if like.element_size() not in _BITS or like.is_complex():
+        raise PruningError(f"weights of {like.dtype} cannot be masked; choose a real float dtype")
+    kept = (mask != 0).to(like.device, _BITS[like.element_size()])
+    # In the memory layout of the weight (channels last), so that neither is walked across.
+    return torch.empty_like(like, dtype=kept.dtype).copy_(kept.neg_())
+
+
+def _keep(value: Tensor, kept: Tensor) -> None:
+    value.detach().view(kept.dtype).bitwise_and_(kept)
+
+
+def _masking(kept: Tensor) -> Callable[[Tensor], None]:
     def mask_gradient(parameter: Tensor) -> None:
         if parameter.grad is not None:
-            parameter.grad.mul_(mask)
+            _keep(parameter.grad, kept)
 
     return mask_gradient
-
-
-@torch.no_grad()
-def _clean(optimizer: torch.optim.Optimizer, masked: Masked) -> None:
-    for parameter, mask in masked:
-        parameter.mul_(mask)
-        for value in _state_of(optimizer, parameter).values():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                value.mul_(mask)
-
-
-def _state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Any]:
-    # `state` is a defaultdict: asking for an absent key would create it.
-    state: dict[str, Any] = optimizer.state.get(parameter, {})
-    return state
