@@ -1,7 +1,10 @@
 """Criteria that look at how the loss answers to the weights."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from pruning.errors import PruningError
 from pruning.evidence import Evidence
@@ -119,14 +122,14 @@ def grasp(
     return {name: params[name].detach() * flow[name] for name in params}
 
 
-def _cooled(output: object, temperature: float) -> Tensor:
-    if not isinstance(output, Tensor):
-        kind = type(output).__name__
-        raise PruningError(
-            f"criterion 'grasp' divides the output by a temperature: the model returns a {kind}, "
-            "not a tensor"
-        )
-    return output / temperature
+def _cooled(output: Any, temperature: float) -> Any:
+    """Divide every floating-point tensor of an output, whatever it is packed in."""
+
+    def cool(leaf: Any) -> Any:
+        floating = isinstance(leaf, Tensor) and leaf.is_floating_point()
+        return leaf / temperature if floating else leaf
+
+    return tree_map(cool, output)
 
 
 def _hessian_product(
