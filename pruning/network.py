@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from pruning import masks as mask_tools
 from pruning.errors import PruningError
+from pruning.facts import read_json, write_json
 from pruning.folders import whole
 from pruning.models import build
-from pruning.tensors import read_json, read_tensors, write_json, write_tensors
+from pruning.tensors import read_tensors, write_tensors
 
 FORMAT = 1
 

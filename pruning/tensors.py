@@ -1,9 +1,7 @@
-"""Tensors in safetensors files, facts in JSON files, with errors that name the file."""
+"""Tensors in safetensors files, with errors that name the file."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -27,16 +25,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise PruningError(f"{path}: no readable tensors: {error}") from error
-
-
-def write_json(path: Path, facts: Any) -> None:
-    """Write facts with sorted keys, so that the same facts give the same bytes."""
-    path.write_text(json.dumps(facts, indent=2, sort_keys=True, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Return the facts of a file; raises `PruningError` if it is absent or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PruningError(f"{path}: no readable JSON: {error}") from error

@@ -1,0 +1,132 @@
+"""Recover a pruned network: which weights, which part of the learning-rate schedule."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.command import (
+    PARAMS,
+    Experiment,
+    Fold,
+    ParamsFile,
+    RoundNumber,
+    application,
+    one_line_errors,
+)
+
+if TYPE_CHECKING:
+    from stages.params import Params
+    from stages.workers import Report
+
+
+def finetune(
+    experiment: Experiment,
+    round_: RoundNumber,
+    fold: Fold = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Train a round's pruned network again, its masks enforced."""
+    with one_line_errors():
+        from stages import folds, groups
+        from stages.files import PREPARED, Manifest, pruned, start_of, tuned
+        from stages.params import read
+        from stages.snapshot import describe
+
+        study = read(params)
+        study.round(round_)
+        method = study.method(experiment)
+        settings = {
+            "finetune": method.finetune.model_dump(),
+            "rewind": method.rewind,
+            "training": study.training.model_dump(),
+        }
+        manifest = Manifest(
+            study=study.study,
+            stage="finetune",
+            experiment=experiment,
+            round=round_,
+            folds=range(study.cross_validation.replicates),
+            params=settings,
+            group=groups.of_experiment(study, experiment),
+            inputs=(PREPARED, start_of(experiment), pruned(experiment, round_)),
+        )
+        folder = tuned(experiment, round_)
+        task = partial(recover_fold, study, experiment, round_)
+        folds.run(task, study, manifest, folder, only=fold, training=True)
+        weights = {
+            "final": "weights as pruned",
+            "rewound": f"rewound to {describe(method.rewind)}",
+            "reinitialised": "weights drawn anew",
+        }[method.finetune.weights]
+        for replicate in manifest.folds if fold is None else [fold]:
+            print(line(folder, round_, replicate, weights))
+
+
+def recover_fold(
+    study: "Params",
+    experiment: str,
+    n: int,
+    folder: Path,
+    resume: Path,
+    fold: int,
+    report: "Report",
+) -> None:
+    """Recover one fold's network and write it with its history."""
+    from pruning import masks as mask_tools
+    from pruning.enforcement import enforced
+    from pruning.facts import read_json, write_json
+    from pruning.network import Network, load, write
+    from stages import layers, recovery, samples
+    from stages.files import fold_of, pruned
+    from stages.fitting import train
+    from stages.journal import Journal
+
+    sample = samples.of_fold(study, fold)
+    source = fold_of(pruned(experiment, n), fold)
+    network = load(source, foreign=True)
+    model = network.model.to(sample.device)
+    before = read_json(source / "metrics.json")
+    plan = recovery.plan(study, experiment, n, fold, sample)
+    if before["stopped"]:
+        journal = Journal()
+    else:
+        recovery.place_weights(model, network.masks, plan)
+        journal = train(
+            model,
+            sample,
+            plan.recipe,
+            resume=resume,
+            report=report,
+            checkpoint_minutes=study.checkpoint_minutes,
+            start=plan.start,
+            steps=plan.steps,
+            snapshot=plan.optimizer_from,
+            rate=plan.rate,
+            enforce=lambda optimizer: enforced(model, optimizer, network.masks),
+        )
+        recovery.keep_best(model, journal, plan)
+    mask_tools.verify(model, network.masks, where=str(folder))
+    write(Network(model, network.masks, network.spec, network.input_shape), folder)
+    journal.write_history(folder)
+    layers.write(network.masks, folder)
+    write_json(folder / "metrics.json", recovery.metrics(model, journal, sample, plan, before))
+
+
+def line(folder: Path, n: int, fold: int, weights: str) -> str:
+    """Return one fold's line: round, rewound to what, weights kept, percent remaining."""
+    from pruning.facts import read_json
+
+    facts: dict[str, Any] = read_json(folder / f"fold-{fold}" / "metrics.json")
+    kept, total = facts["weights_kept"], facts["weights"]
+    return (
+        f"round {n} fold {fold}: {weights}, {kept} of {total} weights kept, "
+        f"{100 * kept / total:.2f} % remaining, validation accuracy "
+        f"{100 * facts['validation_accuracy_before_recovery']:.2f} % before and "
+        f"{100 * facts['validation_accuracy']:.2f} % after recovery"
+    )
+
+
+app = application(finetune)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,74 @@
+"""Run one stage for all its folds into one output folder, seen in MLflow."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from pruning.errors import PruningError
+from stages import tracking
+from stages.files import RESUME, Manifest, output
+from stages.params import Params
+from stages.workers import Report, each_fold
+
+FoldTask = Callable[[Path, Path, int, Report], None]
+"""(folder to fill, folder to resume from, fold, report): the work of one fold."""
+
+
+def run(
+    task: FoldTask,
+    params: Params,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    only: int | None,
+    training: bool = False,
+) -> None:
+    """Fill `folder` with one sub-folder a fold and put it in place once all are there.
+
+    Opening MLflow takes seconds. A stage that is `training` opens it while its workers are busy
+    and logs what came before it as well, so a short stage under DVC leaves that to the next long
+    one; run by hand it logs its folder at the end.
+    """
+    folds = _chosen(manifest, only)
+    facts = manifest.facts()
+    trackers: list[tracking.Tracker] = []
+
+    def open_tracker() -> None:
+        tracker = stack.enter_context(tracking.open(study=params.study, enabled=params.tracking))
+        for fold in folds if training else ():
+            tracker.live(folder, facts, fold)
+        trackers.append(tracker)
+
+    with ExitStack() as stack:
+        with output(folder, manifest, only) as unfinished:
+            resume = RESUME / f"{manifest.stage}-{facts['key'][:16]}"
+            each_fold(
+                partial(_one, task, unfinished, resume),
+                folds,
+                label=f"{manifest.stage} {manifest.experiment} round {manifest.round}",
+                device=params.training.device,
+                meanwhile=open_tracker if training else None,
+            )
+        if not training and "DVC_STAGE" not in os.environ:
+            open_tracker()
+        for tracker in trackers:
+            tracker.log(folder)
+
+
+def _one(task: FoldTask, unfinished: Path, resume: Path, fold: int, report: Report) -> None:
+    folder = unfinished / f"fold-{fold}"
+    folder.mkdir()
+    try:
+        task(folder, resume / folder.name, fold, report)
+    except PruningError as error:
+        raise PruningError(f"fold {fold}: {error}") from None
+
+
+def _chosen(manifest: Manifest, only: int | None) -> list[int]:
+    if only is None:
+        return list(manifest.folds)
+    if only not in manifest.folds:
+        raise PruningError(f"unknown fold {only}; choose from 0 to {len(manifest.folds) - 1}")
+    return [only]

@@ -1,0 +1,350 @@
+"""params.yaml: the one file that users edit, checked before anything is computed from it."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from pruning import catalogue
+from pruning.errors import PruningError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What DVC may put into commands and paths."""
+
+RESERVED = ("dense",)
+"""Names of folders that the pipeline itself uses beside the experiments'."""
+
+
+def _choice(axis: str) -> Any:
+    """Return the type of a choice on `axis`: a name, or a mapping of `name` and its settings."""
+
+    def check(value: Any) -> dict[str, Any]:
+        choice = {"name": value} if isinstance(value, str) else value
+        if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
+            raise ValueError(f"{value!r} is neither a name nor a mapping with a name")
+        settings = {key: setting for key, setting in choice.items() if key != "name"}
+        catalogue.check(axis, choice["name"], settings)
+        return choice
+
+    return Annotated[dict[str, Any], BeforeValidator(check)]
+
+
+def _safe_name(name: str) -> str:
+    if not NAME.fullmatch(name) or ".." in name:
+        raise ValueError(f"{name!r} is no name for a folder: use letters, digits, '.', '_' and '-'")
+    if name in RESERVED:
+        raise ValueError(f"{name!r} is the pipeline's own; choose another name")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_safe_name)]
+Sparsity = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """A part of params.yaml: no unknown key, no silent conversion, never changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Strict):
+    """Which images."""
+
+    name: str
+    root: str | None = None
+    download: bool = False
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    size: Count | None = None
+
+
+class CrossValidation(Strict):
+    """Who trains and who validates."""
+
+    folds: Count = 3
+    repeats: Count = 1
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    seed: int = 0
+
+    @property
+    def replicates(self) -> int:
+        """Return how many networks each stage trains, one a fold and repeat."""
+        return self.folds * self.repeats
+
+
+class ModelSpec(BaseModel):
+    """A factory with its keyword arguments, whatever they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    factory: str
+
+
+class Optimizer(BaseModel):
+    """An optimizer of torch.optim with its settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: Literal["sgd", "adam", "adamw", "nadam", "radam", "rmsprop", "adagrad"] = "sgd"
+
+
+class LearningRate(BaseModel):
+    """The base rate, how it moves (with that schedule's settings), and a linear warm-up."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    base: Annotated[float, Field(gt=0)]
+    name: str = "constant"
+    warmup: Annotated[float, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _known(self) -> "LearningRate":
+        catalogue.check("learning rate", self.name, self.settings)
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the schedule itself."""
+        return dict(self.model_extra or {})
+
+
+class Training(Strict):
+    """How the dense network is trained, and every recovery that says nothing else."""
+
+    epochs: Count
+    batch_size: Count = 64
+    optimizer: Optimizer = Optimizer()
+    learning_rate: LearningRate
+    augment: list[Literal["crop", "flip"]] = []
+    padding: Annotated[int, Field(ge=0)] = 4
+    initialization: _choice("initialization") = {"name": "own"}  # type: ignore[valid-type]
+    clip: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "cpu"
+
+
+class Snapshots(Strict):
+    """When pretraining keeps a snapshot beside step 0, the best validation score and the end."""
+
+    steps: list[Annotated[int, Field(ge=0)]] = []
+    epochs: list[Annotated[int, Field(ge=0)]] = []
+
+
+class Round(Strict):
+    """One round: its number, the round that it starts from, the sparsity that it reaches."""
+
+    n: Count
+    from_: Annotated[int, Field(ge=0, alias="from")]
+    sparsity: Sparsity | None = None
+
+
+class Fraction(Strict):
+    """Prune this fraction of the remaining weights each round until more than `until` is pruned."""
+
+    rate: Annotated[float, Field(gt=0, lt=1)]
+    until: Sparsity
+
+
+class Evidence(Strict):
+    """How much of the training part a criterion sees."""
+
+    batches: Count = 4
+    batch_size: Count = 128
+
+
+class Prune(Strict):
+    """The axes that make a mask."""
+
+    criterion: _choice("criterion") = {"name": "magnitude"}  # type: ignore[valid-type]
+    granularity: str = "weight"
+    reduce: Literal["sum", "mean", "max"] = "sum"
+    allocation: _choice("allocation") = {"name": "global"}  # type: ignore[valid-type]
+    score_weights: Literal["current", "rewound"] = "current"
+    only: list[str] | None = None
+    skip: list[str] = []
+    fraction: Fraction | None = None
+    evidence: Evidence = Evidence()
+    allow_regrowth: bool = False
+    on_collapse: Literal["warn", "error"] = "warn"
+
+
+class Finetune(Strict):
+    """Recovery: which weights to start from, and where the learning-rate schedule resumes."""
+
+    weights: Literal["final", "rewound", "reinitialised"] = "final"
+    resume: Literal["end", "rewound", "start"] = "end"
+    epochs: Count | None = None
+    learning_rate: LearningRate | None = None
+    optimizer: Optimizer | None = None
+    batch_size: Count | None = None
+    initialization: _choice("initialization") = {"name": "own"}  # type: ignore[valid-type]
+    keep: Literal["last", "best"] = "last"
+
+    @model_validator(mode="after")
+    def _has_epochs(self) -> "Finetune":
+        if self.resume == "end" and self.epochs is None:
+            raise ValueError("epochs must be given where the schedule resumes at its end")
+        return self
+
+
+def _rewind(value: Any) -> dict[str, Any]:
+    named = {"init": {"step": 0}, "best": {"best": True}, "final": {"final": True}}
+    if isinstance(value, str) and value in named:
+        return named[value]
+    wants = isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("step", "epoch")
+    if wants and isinstance(at := next(iter(value.values())), int) and at >= 0:
+        return dict(value)
+    raise ValueError(f"{value!r} is no point to rewind to: init, best, final, step: k or epoch: k")
+
+
+class Method(Strict):
+    """One row of choices."""
+
+    rewind: Annotated[dict[str, Any], BeforeValidator(_rewind)]
+    prune: Prune
+    finetune: Finetune
+
+
+class Params(Strict):
+    """All of params.yaml."""
+
+    study: Name
+    data: Data
+    cross_validation: CrossValidation
+    model: ModelSpec
+    training: Training
+    snapshots: Snapshots
+    rounds: list[Round]
+    experiments: list[Name]
+    iterative: list[Name]
+    one_shot: list[Name]
+    methods: dict[Name, Method]
+    control: Name | None
+    tracking: bool = True
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 3
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        _check_rounds(self.rounds)
+        _check_experiments(self)
+        for name in self.experiments:
+            _check_rewind(self, name)
+            _check_targets(self, name)
+        return self
+
+    def method(self, experiment: str) -> Method:
+        """Return the method of an experiment that runs; refuse another."""
+        if experiment not in self.experiments:
+            choices = ", ".join(self.experiments)
+            raise PruningError(f"unknown experiment {experiment!r}; choose from {choices}")
+        return self.methods[experiment]
+
+    def round(self, n: int) -> Round:
+        """Return round `n` of the grid; refuse another."""
+        if not 1 <= n <= len(self.rounds):
+            raise PruningError(f"unknown round {n}; choose from 1 to {len(self.rounds)}")
+        return self.rounds[n - 1]
+
+
+def read(path: Path) -> Params:
+    """Return the checked params of a file; raise `PruningError` with one line on what is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise PruningError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise PruningError(f"{path}: not a mapping of settings")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        _explain(path, error)
+
+
+def _explain(path: Path, error: ValidationError) -> NoReturn:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "params"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        choices = ", ".join(_fields_at(first["loc"][:-1]))
+        raise PruningError(f"{path}: {key}: unknown key; choose from {choices}{more}") from None
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    shown = "" if first["type"] in ("value_error", "missing") else f"{first['input']!r}: "
+    raise PruningError(f"{path}: {key}: {shown}{message}{more}") from None
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the part of params.yaml at `location` may have."""
+    part: Any = Params
+    for step in location:
+        if not (isinstance(part, type) and issubclass(part, BaseModel)):
+            break
+        field = part.model_fields.get(str(step)) or part.model_fields.get(f"{step}_")
+        if field is None:
+            continue
+        part = _model_in(field.annotation)
+    if not (isinstance(part, type) and issubclass(part, BaseModel)):
+        return ["none"]
+    return [field.alias or name for name, field in part.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> Any:
+    """Return the model inside `list[Model]`, `dict[str, Model]` or `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = [_model_in(argument) for argument in getattr(annotation, "__args__", ())]
+    return next((model for model in inner if model is not None), None)
+
+
+def _check_rounds(rounds: list[Round]) -> None:
+    for index, entry in enumerate(rounds):
+        if (entry.n, entry.from_) != (index + 1, index):
+            raise ValueError(
+                f"rounds.{index}: n: {entry.n}, from: {entry.from_}; rounds count from 1 and each "
+                f"starts from the one before, so expected n: {index + 1}, from: {index}"
+            )
+    sparsities = [entry.sparsity for entry in rounds if entry.sparsity is not None]
+    if sparsities != sorted(sparsities):
+        raise ValueError(f"rounds: sparsities {sparsities} must not fall from round to round")
+
+
+def _check_experiments(params: Params) -> None:
+    placed = params.iterative + params.one_shot
+    if sorted(placed) != sorted(params.experiments) or len(set(placed)) != len(placed):
+        raise ValueError(
+            f"experiments {params.experiments} must be iterative {params.iterative} or one_shot "
+            f"{params.one_shot}, each in one of the two lists"
+        )
+    for name in [*params.experiments, *([params.control] if params.control else [])]:
+        if name not in params.methods:
+            raise ValueError(
+                f"experiments: {name!r} has no row in methods; choose from "
+                f"{', '.join(params.methods)}"
+            )
+
+
+def _check_rewind(params: Params, name: str) -> None:
+    rewind = params.methods[name].rewind
+    steps, epochs = [0, *params.snapshots.steps], [0, *params.snapshots.epochs]
+    kept = {"step": steps, "epoch": epochs}
+    for kind, at in rewind.items():
+        if kind in kept and at not in kept[kind]:
+            raise ValueError(
+                f"methods.{name}.rewind: no snapshot at {kind} {at}; snapshots keeps {kind}s "
+                f"{', '.join(map(str, kept[kind]))}"
+            )
+
+
+def _check_targets(params: Params, name: str) -> None:
+    missing = [entry.n for entry in params.rounds if entry.sparsity is None]
+    if missing and params.methods[name].prune.fraction is None:
+        raise ValueError(
+            f"methods.{name}: round {missing[0]} names no sparsity and the method no fraction"
+        )

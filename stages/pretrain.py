@@ -1,0 +1,71 @@
+"""Train the dense network of every fold and keep the snapshots that others rewind to."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.command import PARAMS, Fold, ParamsFile, application, one_line_errors
+
+if TYPE_CHECKING:
+    from stages.params import Params
+    from stages.workers import Report
+
+
+def pretrain(fold: Fold = None, params: ParamsFile = PARAMS) -> None:
+    """Train the dense network of every fold and keep its snapshots."""
+    with one_line_errors():
+        from stages import folds, groups
+        from stages.files import DENSE, PREPARED, Manifest
+        from stages.params import read
+
+        study = read(params)
+        group = groups.of_dense(study)
+        replicates = range(study.cross_validation.replicates)
+        manifest = Manifest(
+            study.study, "pretrain", "dense", 0, replicates, group, group, (PREPARED,)
+        )
+        task = partial(train_fold, study)
+        folds.run(task, study, manifest, DENSE, only=fold, training=True)
+
+
+def train_fold(study: "Params", folder: Path, resume: Path, fold: int, report: "Report") -> None:
+    """Train one fold's dense network from its initialisation and write it with its snapshots."""
+    from pruning.facts import write_json
+    from pruning.network import Network, write
+    from stages import samples
+    from stages.fitting import train
+    from stages.models import fresh
+
+    sample = samples.of_fold(study, fold)
+    recipe = study.training
+    model = fresh(study.model, recipe.initialization, sample.seed, recipe.device)
+    per_epoch = sample.steps_per_epoch(recipe)
+    steps = {f"step-{step}": step for step in [0, *study.snapshots.steps]}
+    epochs = {f"epoch-{epoch}": epoch * per_epoch for epoch in study.snapshots.epochs}
+    journal = train(
+        model,
+        sample,
+        recipe,
+        resume=resume,
+        report=report,
+        checkpoint_minutes=study.checkpoint_minutes,
+        keep_at=steps | epochs,
+    )
+    journal.write_history(folder)
+    journal.write_snapshots(folder / "snapshots")
+    spec = study.model.model_dump()
+    write(Network(model, {}, spec, sample.input_shape), folder)
+    metrics = {
+        "validation_accuracy": journal.validation_accuracy,
+        "best_validation_accuracy": journal.best_accuracy,
+        "best_step": journal.best_step,
+        "steps": recipe.epochs * per_epoch,
+        "steps_per_epoch": per_epoch,
+    }
+    write_json(folder / "metrics.json", metrics)
+
+
+app = application(pretrain)
+
+if __name__ == "__main__":
+    app()
