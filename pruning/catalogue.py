@@ -20,6 +20,8 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "schedule": ("schedules.py",),
     "initialization": ("initialization.py",),
     "learning rate": ("learning_rates.py",),
+    "model": ("models/[a-z]*.py",),
+    "during": ("during/*.py",),
 }
 """The axes with the files whose public functions are their choices."""
 
