@@ -20,8 +20,9 @@ def _no_inputs(batch: Any) -> tuple[Any, ...]:
     raise PruningError(f"no evidence, asked for the inputs of {batch!r}")
 
 
-NOTHING = Evidence((), _no_loss, _no_inputs)
-"""The evidence of a criterion that looks at the weights alone."""
+def no_evidence() -> Evidence:
+    """Return the evidence of a criterion that looks at the weights alone: no batch, seed 0."""
+    return Evidence((), _no_loss, _no_inputs)
 
 
 def first_batches(evidence: Evidence, method: str, limit: int | None = None) -> Sequence[Any]:
@@ -37,7 +38,7 @@ def first_batches(evidence: Evidence, method: str, limit: int | None = None) -> 
 def undisturbed(
     model: nn.Module, generator: torch.Generator, *, training: bool = False
 ) -> Iterator[None]:
-    """Run a model in another mode, then put back its modes and its buffers.
+    """Run a model in another mode, with gradients, then put back its modes and its buffers.
 
     Dropout draws from `generator`'s next number; attention takes the path that has second
     derivatives; recurrent layers do without cuDNN, which has no gradient for them in eval mode.
@@ -47,6 +48,7 @@ def undisturbed(
     model.train(training)
     try:
         with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if any(isinstance(module, nn.RNNBase) for module in model.modules()):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))

@@ -14,7 +14,7 @@ from pruning.errors import PruningError, unknown
 from pruning.evidence import Evidence
 from pruning.granularity import alive, any_kept, check, coarsen, expand, piece_shape
 from pruning.layouts import Layout, layouts
-from pruning.probing import NOTHING
+from pruning.probing import no_evidence
 from pruning.prunable import prunable
 from pruning.scores import AnyScores, check_scores, materialise
 from pruning.types import Masks, Params, Scores
@@ -54,7 +54,9 @@ def score(
 ) -> Scores:
     """Return one score a piece for every prunable layer; higher means keep."""
     check(granularity, reduce)
-    request = _Request(criterion, granularity, reduce, "global", evidence or NOTHING, only, skip)
+    request = _Request(
+        criterion, granularity, reduce, "global", evidence or no_evidence(), only, skip
+    )
     params = request.params(model)
     return materialise(_score(model, params, request, layouts(model, params)))
 
@@ -89,7 +91,9 @@ def prune(
         raise unknown("on_collapse", on_collapse, ("warn", "error"))
     check(granularity, reduce)
     chosen = (only if only is None else tuple(only)), tuple(skip)
-    request = _Request(criterion, granularity, reduce, allocation, evidence or NOTHING, *chosen)
+    request = _Request(
+        criterion, granularity, reduce, allocation, evidence or no_evidence(), *chosen
+    )
     if previous is not None:
         masks.check(previous, model, where="previous masks")
     before = None if allow_regrowth else previous

@@ -106,7 +106,7 @@ def _measured(
                     _record(graph, place, name, measure, totals)
             graph.recompile()
             graphs[key] = graph
-        with torch.no_grad(), undisturbed(model, evidence.generator), named(method, model):
+        with undisturbed(model, evidence.generator), torch.no_grad(), named(method, model):
             run = graphs[key]
             run(**inputs) if isinstance(inputs, Mapping) else run(*inputs)
     return totals

@@ -217,10 +217,10 @@ def evidence(name: str, *, batches: int = 2, seed: int = 0) -> Evidence:
         (INPUTS[name](generator), torch.randint(CLASSES, (EXAMPLES,), generator=generator))
         for _ in range(batches)
     ]
-    return Evidence(data, _loss, lambda batch: batch[0], torch.Generator().manual_seed(seed))
+    return Evidence(data, loss, lambda batch: batch[0], torch.Generator().manual_seed(seed))
 
 
-def _loss(model: nn.Module, batch: tuple[Any, Tensor]) -> Tensor:
+def loss(model: nn.Module, batch: tuple[Any, Tensor]) -> Tensor:
     inputs, labels = batch
     output = model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
     logits = output["logits"] if isinstance(output, Mapping) else output

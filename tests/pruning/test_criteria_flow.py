@@ -1,0 +1,112 @@
+import pytest
+import torch
+from torch import nn
+
+from pruning import PruningError, classification, prune, score
+from pruning.masks import collapsed
+
+
+def two_layers() -> nn.Module:
+    """Weights ((1, -2), (3, 0)) and (-1, 2)."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 0.0]]))
+        model[2].weight.copy_(torch.tensor([[-1.0, 2.0]]))
+    return model
+
+
+def shapes(*shape: int, value: float = 0.0):
+    return classification([(torch.full(shape, value), torch.zeros(shape[0], dtype=torch.int64))])
+
+
+def deep(depth: int, width: int, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = [nn.Linear(width, width, bias=False) for _ in range(depth)]
+    return nn.Sequential(*[module for layer in layers for module in (layer, nn.ReLU())])
+
+
+def test_by_hand():
+    # |W2| |W1| 1 = 1 * (1 + 2) + 2 * (3 + 0) = 9
+    scores = score(two_layers(), "synflow", evidence=shapes(5, 2))
+    assert scores["0.weight"].tolist() == [[1, 2], [6, 0]]
+    assert scores["2.weight"].tolist() == [[3, 6]]
+
+
+def test_every_layer_holds_the_same_flow():
+    scores = score(deep(5, 7), "synflow", evidence=shapes(1, 7))
+    flows = torch.stack([value.sum() for value in scores.values()])
+    assert torch.allclose(flows, flows[0])
+
+
+def test_no_data_is_looked_at():
+    model = deep(3, 4)
+    first = score(model, "synflow", evidence=shapes(2, 4, value=1.0))
+    second = score(model, "synflow", evidence=shapes(9, 4, value=float("nan")))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_in_double_precision_where_single_overflows():
+    model = deep(40, 60)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    scores = score(model, "synflow", evidence=shapes(1, 60))
+    assert all(value.dtype == torch.float64 for value in scores.values())
+    assert scores["0.weight"].max() > torch.finfo(torch.float32).max
+    assert all(value.isfinite().all() for value in scores.values())
+
+
+def test_an_overflow_of_double_precision_names_the_layer():
+    model = deep(40, 60)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1e10)
+    with pytest.raises(PruningError, match=r"'synflow' overflows float64 in layer '0.weight'"):
+        score(model, "synflow", evidence=shapes(1, 60))
+
+
+def test_rounds_keep_every_layer_where_one_shot_loses_one():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Linear(30, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3))
+    )
+    evidence = shapes(1, 30)
+    with pytest.warns(UserWarning, match="loses every weight"):
+        once = prune(model, 0.9995, criterion="synflow", evidence=evidence)
+    assert collapsed(once)
+    often = prune(model, 0.9995, criterion="synflow", evidence=evidence, rounds=100)
+    assert not collapsed(often)
+    assert sum(int(m.sum()) for m in often.values()) == sum(int(m.sum()) for m in once.values())
+
+
+def test_batch_norm_is_taken_out_or_made_absolute():
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1, eps=0.0))
+    with torch.no_grad():
+        model[0].weight.fill_(-2)
+        model[1].weight.fill_(-3)
+        model[1].running_mean.fill_(-1)
+        model[1].running_var.fill_(4)
+    evidence = shapes(2, 1)
+    assert score(model, "synflow", evidence=evidence)["0.weight"].item() == 2
+    kept = {"name": "synflow", "normalisation": "eval"}
+    assert score(model, kept, evidence=evidence)["0.weight"].item() == 2 * 3 / 2
+    assert model[1].weight.item() == -3 and model[0].weight.item() == -2
+
+
+def test_a_recurrent_layer_sees_the_whole_sequence():
+    model = nn.LSTM(3, 2)
+    scores = score(model, "synflow", evidence=shapes(4, 5, 3))
+    assert scores["weight_hh_l0"].gt(0).any()
+
+
+@pytest.mark.parametrize(
+    ("choice", "evidence", "message"),
+    [
+        ({"name": "synflow", "normalisation": "off"}, shapes(1, 2), "unknown normalisation 'off'"),
+        ("synflow", None, "'synflow' needs data"),
+        ("synflow", shapes(1, 3), r"'synflow' cannot score Sequential: .*mat1 and mat2"),
+    ],
+)
+def test_what_cannot_be_done_is_named(choice, evidence, message):
+    with pytest.raises(PruningError, match=message):
+        score(two_layers(), choice, evidence=evidence)
