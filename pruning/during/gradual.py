@@ -81,7 +81,7 @@ def _check(training: Training, initial: float) -> None:
             f"within [0, 1)"
         )
     given = mask_tools.sparsity(training.masks)
-    # Halfway, since pieces of different sizes and rounding move the weights' share from the pieces'.
+    # Halfway, since the share of weights is not quite the share of pieces.
     halfway = (training.initial + training.sparsity) / 2
     if not training.resumed and given > halfway > training.initial:
         raise PruningError(
