@@ -82,13 +82,14 @@ def check(axis: str, name: str, settings: Mapping[str, Any], *, where: str = "")
 
 def _outside(axis: str, name: str, where: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
+    origin = f"{where}: " if where else ""
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        origin = f"{where}: " if where else ""
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise PruningError(f"{origin}{axis} {name!r} cannot be imported: {error}") from error
     if not callable(function):
-        raise PruningError(f"{axis} {name!r} is a {type(function).__name__}, not a function")
+        kind = type(function).__name__
+        raise PruningError(f"{origin}{axis} {name!r} is a {kind}, not a function")
     return function  # type: ignore[no-any-return]
 
 
@@ -101,8 +102,8 @@ def _entries_of(path: Path, root: Path) -> list[Entry]:
 
 
 def _entry(node: ast.FunctionDef, module: str) -> Entry:
-    lines = (ast.get_docstring(node) or "").splitlines()
-    source = next((line for line in lines if line.startswith("Source: ")), "")
+    paragraphs = (ast.get_docstring(node) or "").split("\n\n")
+    source = next((text for text in paragraphs if text.startswith("Source: ")), "")
     settings = {
         argument.arg: ... if default is None else ast.literal_eval(default)
         for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
@@ -110,7 +111,7 @@ def _entry(node: ast.FunctionDef, module: str) -> Entry:
     return Entry(
         name=node.name,
         module=module,
-        meaning=lines[0] if lines else "",
-        source=source.removeprefix("Source: "),
+        meaning=paragraphs[0].partition("\n")[0],
+        source=" ".join(source.removeprefix("Source: ").split()),
         settings=settings,
     )
