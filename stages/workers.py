@@ -66,6 +66,9 @@ def _start_worker(counters: "SynchronizedArray[int]") -> None:
 
     die_with_parent()
     _shared = counters
+    # Two threads on a small network are ten times slower than one beside another worker. The
+    # variable is for a torch that is still to be imported, the call for one that is there.
+    os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 

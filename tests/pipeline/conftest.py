@@ -1,0 +1,110 @@
+"""A real study in a folder of its own: real DVC, real MLflow, real processes, few steps."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+SMALL = {
+    "study": "small",
+    "data": {"name": "digits"},
+    "cross_validation": {"folds": 2, "seed": 0},
+    "model": {"factory": "digits_conv", "width": 4},
+    "training": {
+        "epochs": 2,
+        "batch_size": 128,
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.0005},
+        "learning_rate": {"base": 0.1, "name": "cosine"},
+    },
+    "snapshots": {"epochs": [1]},
+    "rounds": [{"n": 1, "from": 0, "sparsity": 0.5}, {"n": 2, "from": 1, "sparsity": 0.8}],
+    "experiments": ["step-by-step", "at-once"],
+    "iterative": ["step-by-step"],
+    "one_shot": ["at-once"],
+    "control": None,
+    "methods": {
+        "step-by-step": {
+            "rewind": {"epoch": 1},
+            "prune": {"criterion": "magnitude", "allocation": "global"},
+            "finetune": {"weights": "rewound", "resume": "rewound"},
+        },
+        "at-once": {
+            "rewind": "init",
+            "prune": {"criterion": "magnitude", "allocation": "layerwise"},
+            "finetune": {"resume": "end", "epochs": 1, "learning_rate": {"base": 0.01}},
+        },
+    },
+    "tracking": False,
+}
+
+
+@dataclass
+class Study:
+    """A study folder and the commands run in it."""
+
+    folder: Path
+
+    def params(self, change=None) -> dict:
+        """Return the params, after `change` has changed them in place."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        if change:
+            change(params)
+            path.write_text(yaml.safe_dump(params, sort_keys=False))
+        return params
+
+    def run(self, *command: str, check: bool = True, **environment: str):
+        """Run a command in the study; stdout and stderr are kept apart."""
+        paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, **paths, **environment},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def stage(self, name: str, *options: str, check: bool = True, **environment: str):
+        """Run one stage's command."""
+        return self.run(sys.executable, "-m", f"stages.{name}", *options, check=check, **environment)
+
+    def repro(self, *options: str) -> set[str]:
+        """Run `dvc repro` and return the stages that it executed."""
+        done = self.run("dvc", "repro", *options)
+        return set(re.findall(r"Running stage '(.+)':", done.stdout))
+
+
+def new_study(folder: Path, params: dict) -> Study:
+    """Lay out a study with its own copy of the code, under git and DVC."""
+    folder.mkdir(parents=True)
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("pruning", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    study = Study(folder)
+    study.run("git", "init", "-q", ".")
+    return study
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Study:
+    """Return a study that `dvc repro` has run from nothing."""
+    study = new_study(tmp_path_factory.mktemp("study") / "small", SMALL)
+    study.executed = study.repro()  # type: ignore[attr-defined]
+    return study

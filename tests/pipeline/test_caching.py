@@ -1,0 +1,77 @@
+"""What `dvc repro` runs again after a change, and what it must not."""
+
+import hashlib
+import shutil
+
+import pytest
+
+FINETUNE_AND_EVALUATE = {
+    f"{stage}@at-once-round{index}" for stage in ("finetune", "evaluate") for index in (0, 1)
+}
+
+
+def digest(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+@pytest.fixture
+def study(finished):
+    """Put params.yaml back after each test; DVC's cache then has all it needs."""
+    before = (finished.folder / "params.yaml").read_text()
+    yield finished
+    (finished.folder / "params.yaml").write_text(before)
+    finished.repro()
+
+
+def test_from_nothing_every_stage_runs_once(finished):
+    assert len(finished.executed) == 4 + 2 + 3 * 4 + 1
+    assert "prune@step-by-step-round1" in finished.executed
+    assert "prune-one-shot@at-once-round1" in finished.executed
+
+
+def test_run_again_nothing_runs(study):
+    assert study.repro() == set()
+
+
+def test_a_learning_rate_of_one_experiment_reruns_its_recovery_and_compare_only(study):
+    def faster(params):
+        params["methods"]["at-once"]["finetune"]["learning_rate"]["base"] = 0.02
+
+    study.params(faster)
+    assert study.repro() == FINETUNE_AND_EVALUATE | {"compare"}
+
+
+def test_an_added_round_runs_alone(study):
+    study.params(lambda params: params["rounds"].append({"n": 3, "from": 2, "sparsity": 0.9}))
+    stages = {"prune@step-by-step", "prune-one-shot@at-once"}
+    stages |= {f"{stage}@{name}" for stage in ("finetune", "evaluate") for name in ("step-by-step", "at-once")}
+    # `check` reads the names and numbers that DVC puts into commands; its output does not change.
+    assert study.repro() == {f"{stage}-round2" for stage in stages} | {"compare", "check"}
+
+
+def test_a_deleted_output_is_restored_from_the_cache(study):
+    folder = study.folder / "work" / "step-by-step" / "round-2" / "tuned"
+    before = digest(folder)
+    shutil.rmtree(folder)
+    assert study.repro() == set()
+    assert digest(folder) == before
+
+
+def test_forced_again_a_chain_gives_the_same_bytes(study):
+    lock = (study.folder / "dvc.lock").read_bytes()
+    ran = study.repro("--force", "--single-item", "pretrain")
+    ran |= study.repro("--force", "--single-item", "prune@step-by-step-round0")
+    ran |= study.repro("--force", "--single-item", "finetune@step-by-step-round0")
+    assert len(ran) == 3
+    assert (study.folder / "dvc.lock").read_bytes() == lock
+
+
+def test_one_fold_alone_gives_the_bytes_of_all_folds_together(study):
+    folder = study.folder / "work" / "at-once" / "round-1" / "pruned"
+    before = digest(folder)
+    study.stage("prune", "--experiment", "at-once", "--round", "1", "--fold", "1")
+    assert digest(folder) == before
