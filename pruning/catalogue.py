@@ -35,7 +35,8 @@ class Entry:
     meaning: str
     source: str
     settings: Mapping[str, Any]
-    """The keyword-only parameters with their defaults (`...` where one must be given)."""
+    """The keyword-only parameters with their defaults: `...` where one must be given, its source
+    text where it is neither a literal nor a constant of its module."""
 
     def load(self) -> Callable[..., Any]:
         """Return the function itself; this is where torch is imported."""
@@ -98,14 +99,16 @@ def _entries_of(path: Path, root: Path) -> list[Entry]:
     module = ".".join(relative.parts)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return [_entry(node, module) for node in functions if not node.name.startswith("_")]
+    public = [node for node in functions if not node.name.startswith("_")]
+    constants = _constants(tree)
+    return [_entry(node, module, constants) for node in public]
 
 
-def _entry(node: ast.FunctionDef, module: str) -> Entry:
+def _entry(node: ast.FunctionDef, module: str, constants: Mapping[str, ast.expr]) -> Entry:
     paragraphs = (ast.get_docstring(node) or "").split("\n\n")
     source = next((text for text in paragraphs if text.startswith("Source: ")), "")
     settings = {
-        argument.arg: ... if default is None else ast.literal_eval(default)
+        argument.arg: ... if default is None else _default(default, constants)
         for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
     }
     return Entry(
@@ -115,3 +118,22 @@ def _entry(node: ast.FunctionDef, module: str) -> Entry:
         source=" ".join(source.removeprefix("Source: ").split()),
         settings=settings,
     )
+
+
+def _constants(tree: ast.Module) -> dict[str, ast.expr]:
+    return {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _default(node: ast.expr, constants: Mapping[str, ast.expr]) -> Any:
+    if isinstance(node, ast.Name):
+        node = constants.get(node.id, node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)

@@ -56,14 +56,18 @@ def test_a_function_that_is_written_is_there(tmp_path: Path):
     module = tmp_path / "pruning" / "criteria" / "mine.py"
     module.parent.mkdir(parents=True)
     module.write_text(
-        'def oldest(model, params, evidence, *, p=-1.5, axes=(0, 1), how):\n    """Meaning.\n\n'
+        "from math import inf\n_LOW = 0.9\n"
+        'def oldest(model, params, evidence, *, p=-1.5, axes=(0, 1), how, low=_LOW, most=inf):\n    """Meaning.\n\n'
         '    Source: one\n    and two.\n\n    More.\n    """\n'
         "def bare(model, params, evidence): pass\ndef _helper(): pass\nclass Not: pass\n"
     )
     oldest, bare = catalogue._entries_of(module, tmp_path / "pruning")
     assert (oldest.name, oldest.module) == ("oldest", "pruning.criteria.mine")
     assert (oldest.meaning, oldest.source) == ("Meaning.", "one and two.")
-    assert oldest.settings == {"p": -1.5, "axes": (0, 1), "how": ...}
+    assert oldest.settings == {
+        **{"p": -1.5, "axes": (0, 1), "how": ..., "low": 0.9},
+        "most": "inf",
+    }
     assert (bare.name, bare.meaning, bare.source, bare.settings) == ("bare", "", "", {})
 
 
