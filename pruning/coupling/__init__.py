@@ -1,0 +1,1 @@
+"""Which channels go together: `channels` follows them through a network's graph."""

@@ -1,0 +1,96 @@
+"""The graph of a network, as torch.export sees it, with refusals that say what was wrong."""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from pruning.errors import PruningError
+
+Example: TypeAlias = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+"""What the model is called with: one tensor, positional arguments, or keyword arguments."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph whose placeholders stand for the named parameters and buffers."""
+
+    graph: fx.Graph
+    names: Mapping[str, str]
+
+
+def arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return example inputs as positional and keyword arguments."""
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    return (tuple(example) if isinstance(example, tuple | list) else (example,)), {}
+
+
+def skeleton(model: nn.Module, replacements: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """Return a copy of the modules that shares the tensors, but for replacements by `id`."""
+    tensors = [*model.parameters(), *model.buffers()]
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    return copy.deepcopy(model, memo | dict(replacements or {}))
+
+
+def export(model: nn.Module, example: Example) -> Exported:
+    """Return the graph of `model` as it is run on the example inputs, in its own mode.
+
+    Raises `PruningError` for inputs on another device than the weights, inputs that the model
+    refuses, and a forward that cannot be exported (control flow that depends on values).
+    """
+    args, kwargs = arguments(example)
+    _check_devices(model, (args, kwargs))
+    # The fast path of attention is one opaque operation, which would pin all its heads.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(model, args, kwargs, strict=False)
+    except Exception as error:
+        _check_runs(model, args, kwargs)
+        raise PruningError(
+            f"{type(model).__name__} cannot be exported, so its channels cannot be followed and "
+            f"it stays masked: {_line(error)}"
+        ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    signature = program.graph_signature
+    return Exported(
+        program.graph, {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    )
+
+
+def _check_devices(model: nn.Module, inputs: Any) -> None:
+    homes = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    for leaf in tree_leaves(inputs):
+        if isinstance(leaf, Tensor) and homes and leaf.device not in homes:
+            raise PruningError(
+                f"example inputs are on {leaf.device}, the model is on "
+                f"{', '.join(sorted(map(str, homes)))}"
+            )
+
+
+def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        with torch.no_grad():
+            skeleton(model)(*args, **kwargs)
+    except Exception as error:
+        shapes = [
+            tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf
+            for leaf in tree_leaves((args, kwargs))
+        ]
+        raise PruningError(
+            f"example inputs {shapes} do not run through {type(model).__name__}: {_line(error)}"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,0 +1,1 @@
+"""Smaller networks from masked ones: `shrink` removes what the masks take whole."""
