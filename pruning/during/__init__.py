@@ -97,5 +97,6 @@ class Course:
     extra: Callable[[], Mapping[str, Tensor]] = dict
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that resuming needs beside weights, optimizer and step, by plain names."""
-        return {f"{_MASK}{name}": mask for name, mask in self.masks.items()} | dict(self.extra())
+        """Return copies of all that resuming needs beside weights, optimizer and step."""
+        found = {f"{_MASK}{name}": mask for name, mask in self.masks.items()} | dict(self.extra())
+        return {name: value.clone() for name, value in found.items()}
