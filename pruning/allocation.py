@@ -6,12 +6,13 @@ and `max_sparsity` are guards: a number for every layer, a list, or numbers by n
 """
 
 from collections.abc import Mapping
+from math import floor
 
 import torch
 from torch import Tensor
 
 from pruning.budgets import floors, living, proportional
-from pruning.errors import PruningError
+from pruning.errors import PruningError, unknown
 from pruning.patterns import Setting, by_layer
 from pruning.scores import AnyScores, blocks
 from pruning.selection import keep_largest, kept_count
@@ -111,6 +112,7 @@ def per_layer(
     *,
     ratios: Setting,
     rest: float = 0.0,
+    rounding: str = "nearest",
     min_keep: Setting = 0,
     max_sparsity: Setting = 1.0,
 ) -> dict[str, Tensor]:
@@ -119,15 +121,20 @@ def per_layer(
     Source: Li et al. 2017, section 4 (one ratio a stage, sensitive layers skipped).
 
     A layer that no pattern matches has the sparsity `rest`. The ratios are the target: an overall
-    sparsity is not looked at.
+    sparsity is not looked at. `rounding` of what a layer keeps is nearest, or down: the published
+    counts of Li et al. come out exactly with the latter.
     """
+    if rounding not in ("nearest", "down"):
+        raise unknown("rounding", rounding, ("nearest", "down"))
     found = by_layer(ratios, list(scores), "ratios", default=rest)
     guards = floors(scores, alive, min_keep, max_sparsity)
     counts = {}
     for name, score in scores.items():
         if not 0 <= found[name] <= 1:
             raise PruningError(f"ratio of layer {name!r} is {found[name]}, outside [0, 1]")
-        wanted = 0 if found[name] == 1 else kept_count(score.numel(), found[name])
+        exact = score.numel() * (1 - found[name])
+        # The nearest to a product such as 10 * (1 - 0.9), just below 1, is what is meant by it.
+        wanted = floor(exact + 0.5) if rounding == "nearest" else floor(round(exact, 6))
         counts[name] = max(wanted, guards[name])
     return _by_layer(scores, counts, alive)
 
