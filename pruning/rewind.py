@@ -80,7 +80,7 @@ def _restore_optimizer(
 def _check(model: nn.Module, snapshot: Snapshot) -> None:
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     theirs = {name: tuple(value.shape) for name, value in snapshot.model.items()}
-    for name in own.keys() | theirs.keys():
+    for name in {**own, **theirs}:
         if own.get(name) != theirs.get(name):
             raise PruningError(
                 f"the snapshot of step {snapshot.step} is of another model: {name!r} has shape "

@@ -60,11 +60,12 @@ def fit(
     for step in range(start, steps):
         if lr is not None:
             _set_learning_rate(optimizer, lr(step))
-        batch = next(batches)
+        batch = _next(batches, step, steps)
         optimizer.zero_grad()
         with _autocast(device, precision):
             value = loss(model, batch)
-        _check_finite(value, step, every=1 if device == "cpu" else CHECK_EVERY)
+        waits = device != "cpu" and step + 1 < steps
+        _check_finite(value, step, every=CHECK_EVERY if waits else 1)
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         if clip is not None:
             scaler.unscale_(optimizer)
@@ -99,18 +100,30 @@ def at(steps: Collection[int], hook: Hook) -> Hook:
 def evaluate(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     """Return mean cross entropy and accuracy in [0, 1] over (images, labels) batches, in eval mode.
 
-    The model's training mode is put back.
+    The training mode of each of the model's modules is put back.
     """
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     loss, right, count = 0.0, 0, 0
-    for images, labels in batches:
-        output = model(images)
-        loss += nn.functional.cross_entropy(output, labels, reduction="sum").item()
-        right += int((output.argmax(1) == labels).sum())
-        count += labels.numel()
-    model.train(was_training)
+    try:
+        for images, labels in batches:
+            output = model(images)
+            loss += nn.functional.cross_entropy(output, labels, reduction="sum").item()
+            right += int((output.argmax(1) == labels).sum())
+            count += labels.numel()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if count == 0:
+        raise PruningError("no batches to evaluate on")
     return loss / count, right / count
+
+
+def _next(batches: Iterator[Any], step: int, steps: int) -> Any:
+    try:
+        return next(batches)
+    except StopIteration:
+        raise PruningError(f"the batches ended at step {step} of {steps}") from None
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
