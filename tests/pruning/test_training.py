@@ -85,16 +85,8 @@ def test_the_rate_of_every_step_and_group():
     def loss(models, batch):
         return sum(product(m, batch) for m in models)
 
-    fit(
-        model,
-        numbers(1.0, 1.0),
-        optimizer,
-        loss,
-        start=4,
-        steps=6,
-        lr=lambda s: s / 4,
-        hooks=[watch],
-    )
+    settings = {"start": 4, "steps": 6, "lr": lambda step: step / 4, "hooks": [watch]}
+    fit(model, numbers(1.0, 1.0), optimizer, loss, **settings)
     assert seen == [(5, [1.0, 1.0]), (6, [1.25, 1.25])]
     assert model[0].weight.tolist() == [1 - 1.0 - 1.25]
 
@@ -244,7 +236,7 @@ def test_training_is_in_training_mode():
 
 
 def test_evaluation_by_hand():
-    # Logits are the images: right, right, wrong. log(1 + exp(-1)) = 0.313262, log(1 + e) = 1.313262.
+    # Logits are the images: right, right, wrong; log(1 + 1/e) = 0.313262, log(1 + e) = 1.313262.
     images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     labels = torch.tensor([0, 1, 1])
     split = iter([(images[:2], labels[:2]), (images[2:], labels[2:])])
