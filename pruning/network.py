@@ -31,9 +31,13 @@ def save(network: Network, folder: Path | str) -> None:
     """Write `network` into a new `folder`, whole or not at all.
 
     Weights under the names of the dense model's state_dict, masks as bits by parameter name, and
-    the rest as JSON: nothing is pickled. Refuses a pruned weight that is not zero.
+    the rest as JSON: nothing is pickled. Replaces a network that is there; refuses a folder of
+    anything else, and a pruned weight that is not zero.
     """
-    with whole(Path(folder)) as partial:
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "network.json").is_file():
+        raise PruningError(f"{folder}: holds something else than a network; name a new folder")
+    with whole(folder) as partial:
         write(network, partial)
 
 
@@ -63,16 +67,13 @@ def load(folder: Path | str, *, foreign: bool = False) -> Network:
     folder = Path(folder)
     facts = _facts(folder)
     model = build(facts["model"], foreign=foreign)
-    weights = read_tensors(folder / "weights.safetensors")
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise PruningError(f"{folder}: the weights do not fit the model: {reason}") from None
+    _fill(model, read_tensors(folder / "weights.safetensors"), folder)
     masks = read_masks(folder, facts["masks"])
     mask_tools.check(masks, model, where=str(folder))
     mask_tools.verify(model, masks, where=str(folder))
-    return Network(model.eval(), masks, facts["model"], tuple(facts["input_shape"]))
+    # In the order of the model: files hold them by name.
+    ordered = {name: masks[name] for name, _ in model.named_parameters() if name in masks}
+    return Network(model.eval(), ordered, facts["model"], tuple(facts["input_shape"]))
 
 
 def read_masks(folder: Path, shapes: Mapping[str, list[int]] | None = None) -> dict[str, Tensor]:
@@ -90,6 +91,18 @@ def read_masks(folder: Path, shapes: Mapping[str, list[int]] | None = None) -> d
         raise PruningError(f"{path}: {error}") from None
 
 
+def _fill(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if name in weights and value.is_floating_point() and weights[name].is_floating_point():
+            # load_state_dict would round a double or half network to the factory's precision.
+            value.data = value.data.to(weights[name].dtype)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise PruningError(f"{folder}: the weights do not fit the model: {reason}") from None
+
+
 def _facts(folder: Path) -> dict[str, Any]:
     path = folder / "network.json"
     facts = read_json(path)
@@ -98,4 +111,10 @@ def _facts(folder: Path) -> dict[str, Any]:
     missing = {"model", "masks", "input_shape"} - facts.keys()
     if missing:
         raise PruningError(f"{path}: lacks {sorted(missing)}")
+    shapes = facts["masks"]
+    if not isinstance(facts["model"], dict) or not isinstance(shapes, dict):
+        raise PruningError(f"{path}: model and masks must be mappings")
+    for name, shape in [("input_shape", facts["input_shape"]), *shapes.items()]:
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise PruningError(f"{path}: {name} has the shape {shape!r}, no list of sizes")
     return facts

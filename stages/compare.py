@@ -46,10 +46,10 @@ def write(study: "Params", folder: Path) -> list[Path]:
     write_json(folder / "metrics.json", _metrics(found))
     pictures.accuracy(found, study.iterative, folder / "accuracy.png")
     pictures.densities(summary.collect_layers(study), folder / "layers.png")
-    if study.iterative and study.one_shot:
-        pictures.iterative_minus_one_shot(
-            results, study.iterative, study.one_shot, folder / "iterative.png"
-        )
+    one_shot = [name for name in study.one_shot if name != study.control]
+    if study.iterative and one_shot:
+        path = folder / "iterative.png"
+        pictures.iterative_minus_one_shot(results, study.iterative, one_shot, path)
     chosen = {name: (n, networks[name].as_posix()) for name, n in rounds.items()}
     (folder / "report.md").write_text(report.markdown(study, found, chosen))
     return list(networks.values())

@@ -73,10 +73,9 @@ def recover_fold(
 ) -> None:
     """Recover one fold's network and write it with its history."""
     from pruning import masks as mask_tools
-    from pruning.enforcement import enforced
     from pruning.facts import read_json, write_json
     from pruning.network import Network, load, write
-    from stages import layers, recovery, samples
+    from stages import layers, masking, recovery, samples
     from stages.files import fold_of, pruned
     from stages.fitting import train
     from stages.journal import Journal
@@ -86,9 +85,10 @@ def recover_fold(
     network = load(source, foreign=True)
     model = network.model.to(sample.device)
     before = read_json(source / "metrics.json")
+    choices = study.method(experiment).prune
     plan = recovery.plan(study, experiment, n, fold, sample)
     if before["stopped"]:
-        journal = Journal()
+        journal = Journal(masks=network.masks)
     else:
         recovery.place_weights(model, network.masks, plan)
         journal = train(
@@ -102,14 +102,20 @@ def recover_fold(
             steps=plan.steps,
             snapshot=plan.optimizer_from,
             rate=plan.rate,
-            enforce=lambda optimizer: enforced(model, optimizer, network.masks),
+            masks=dict(network.masks),
+            method=choices.during,
+            choose=masking.chooser(study, experiment, fold, sample),
+            sparsity=before["target_sparsity"],
+            trained=recovery.dense_weights(experiment, fold),
         )
         recovery.keep_best(model, journal, plan)
-    mask_tools.verify(model, network.masks, where=str(folder))
-    write(Network(model, network.masks, network.spec, network.input_shape), folder)
+    mask_tools.verify(model, journal.masks, where=str(folder))
+    recovery.check_sparsity(journal.masks, before, choices)
+    write(Network(model, journal.masks, network.spec, network.input_shape), folder)
     journal.write_history(folder)
-    layers.write(network.masks, folder)
-    write_json(folder / "metrics.json", recovery.metrics(model, journal, sample, plan, before))
+    layers.write(journal.masks, folder)
+    facts = {**before, **layers.facts(journal.masks)}
+    write_json(folder / "metrics.json", recovery.metrics(model, journal, sample, plan, facts))
 
 
 def line(folder: Path, n: int, fold: int, weights: str) -> str:

@@ -1,18 +1,20 @@
 """Train one network of one fold inside a stage: history, snapshots, best epoch, resuming."""
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pruning.choices import resolve
+from pruning import during
+from pruning import masks as mask_tools
+from pruning.choices import Choice, resolve
 from pruning.errors import PruningError
 from pruning.evidence import cross_entropy
+from pruning.pruner import prune
 from pruning.rewind import Snapshot, restore
-from pruning.training import Diverged, Hook, evaluate, fit
+from pruning.training import Diverged, evaluate, fit
+from pruning.types import Masks, Params
 from stages.journal import Journal, Keeper
 from stages.params import Training
 from stages.samples import Samples
@@ -68,15 +70,20 @@ def train(
     snapshot: Snapshot | None = None,
     keep_at: Mapping[str, int] | None = None,
     rate: Callable[[int], float] | None = None,
-    enforce: Callable[[torch.optim.Optimizer], AbstractContextManager[Any]] | None = None,
-    hooks: Collection[Hook] = (),
+    masks: Masks | None = None,
+    method: Choice = "none",
+    choose: Callable[..., Masks] = prune,
+    sparsity: float = 0.0,
+    trained: Params | None = None,
 ) -> Journal:
     """Train `model` in place from step `start` to `steps` and return what happened on the way.
 
     `snapshot` gives the optimizer's state to start from, `keep_at` the steps to keep snapshots of,
-    by name; `best` and `final` are always kept. Every few minutes a checkpoint goes to `resume`,
-    from which a killed stage goes on to the same bytes. Raises `PruningError` naming the epoch when
-    the loss diverges; the last good checkpoint is then in `resume`.
+    by name; `best` and `final` are always kept. `method` says what happens to `masks` meanwhile, on
+    the way to `sparsity` and with `choose` where it makes masks itself. Every few minutes a
+    checkpoint goes to `resume`, from which a killed stage goes on to the same bytes. Raises
+    `PruningError` naming the epoch when the loss diverges; the last good checkpoint is then in
+    `resume`.
     """
     per_epoch = samples.steps_per_epoch(recipe)
     steps = recipe.epochs * per_epoch if steps is None else steps
@@ -98,7 +105,22 @@ def train(
             keeper.close_epoch(step, -(-step // per_epoch), train_loss, found, rate(step - 1))
         report(step - start, steps - start)
 
-    with nullcontext() if enforce is None else enforce(optimizer):
+    setting = during.Training(
+        model=model,
+        optimizer=optimizer,
+        masks=masks or {},
+        sparsity=sparsity,
+        initial=mask_tools.sparsity(masks or {}),
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        choose=choose,
+        start=begin,
+        seed=samples.seed,
+        trained=trained,
+        state=keeper.course_state,
+    )
+    with resolve("during", method)(setting) as course:
+        keeper.course = course
         try:
             fit(
                 model,
@@ -110,7 +132,7 @@ def train(
                 lr=rate,
                 clip=recipe.clip,
                 precision=recipe.precision,
-                hooks=[*hooks, after_step],
+                hooks=[course.hook, after_step],
             )
         except Diverged as error:
             keeper.write_checkpoint()
@@ -118,4 +140,6 @@ def train(
                 f"the loss became {error.loss} in epoch {error.step // per_epoch + 1} (step "
                 f"{error.step}); the last good checkpoint is in {resume}"
             ) from None
-    return keeper.finish(steps)
+    journal = keeper.finish(steps)
+    journal.masks = course.masks
+    return journal

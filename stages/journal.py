@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pruning.during import Course
 from pruning.facts import read_json, write_json
 from pruning.folders import whole
 from pruning.rewind import Snapshot, capture, restore
+from pruning.tensors import read_tensors, write_tensors
 from stages import snapshots
 from stages.files import write_table
 
@@ -28,6 +30,8 @@ class Journal:
     best_accuracy: float = -1.0
     best_step: int = 0
     kept: dict[str, Snapshot] = field(default_factory=dict)
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    """The masks at the end."""
 
     @property
     def validation_accuracy(self) -> float:
@@ -61,6 +65,8 @@ class Keeper:
         self.folder, self.minutes, self.keep_at = folder, minutes, keep_at
         self.journal = Journal()
         self.last_good: Snapshot | None = None
+        self.course: Course | None = None
+        self.course_state: Mapping[str, Tensor] = {}
         self.written = time.monotonic()
 
     def begin(self, start: int) -> int:
@@ -85,6 +91,7 @@ class Keeper:
         self.journal.history.append((step, epoch, "train", train_loss, None, rate))
         self.journal.history.append((step, epoch, "validation", loss, accuracy, rate))
         self.last_good = capture(self.model, self.optimizer, step)
+        self.course_state = self.course.state() if self.course else {}
         if accuracy > self.journal.best_accuracy:
             self.journal.best_accuracy, self.journal.best_step = accuracy, step
             self.journal.kept["best"] = self.last_good
@@ -98,6 +105,7 @@ class Keeper:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with whole(self.folder) as partial:
             snapshots.write(self.last_good, partial / "last.safetensors")
+            write_tensors(partial / "course.safetensors", self.course_state)
             self.journal.write_snapshots(partial / "kept")
             facts = {
                 "history": self.journal.history,
@@ -121,4 +129,5 @@ class Keeper:
         history = [tuple(row) for row in facts["history"]]
         self.journal = Journal(history, facts["best_accuracy"], facts["best_step"], kept)  # type: ignore[arg-type]
         self.last_good = snapshots.read(self.folder / "last.safetensors")
+        self.course_state = read_tensors(self.folder / "course.safetensors")
         return restore(self.model, self.last_good, optimizer=self.optimizer)

@@ -52,6 +52,10 @@ Sparsity = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+HOLDING = ("hard", "none", "rigl", "set", "slimming")
+"""What can happen during training that starts from masks which already are at the target."""
+
+
 class Strict(BaseModel):
     """A part of params.yaml: no unknown key, no silent conversion, never changed."""
 
@@ -127,6 +131,7 @@ class Training(Strict):
     initialization: _choice("initialization") = {"name": "own"}  # type: ignore[valid-type]
     clip: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    during: _choice("during") = {"name": "none"}  # type: ignore[valid-type]
     device: str = "cpu"
 
 
@@ -169,10 +174,19 @@ class Prune(Strict):
     score_weights: Literal["current", "rewound"] = "current"
     only: list[str] | None = None
     skip: list[str] = []
+    during: _choice("during") = {"name": "hard"}  # type: ignore[valid-type]
+    rounds: Count = 1
+    schedule: _choice("schedule") = {"name": "geometric"}  # type: ignore[valid-type]
     fraction: Fraction | None = None
     evidence: Evidence = Evidence()
     allow_regrowth: bool = False
+    shuffle: bool = False
     on_collapse: Literal["warn", "error"] = "warn"
+
+    @property
+    def in_training(self) -> bool:
+        """Return whether the masks are chosen while the network trains, not before."""
+        return self.during["name"] not in HOLDING
 
 
 class Finetune(Strict):
@@ -208,6 +222,7 @@ class Method(Strict):
     """One row of choices."""
 
     rewind: Annotated[dict[str, Any], BeforeValidator(_rewind)]
+    control_of: Name | None = None
     prune: Prune
     finetune: Finetune
 

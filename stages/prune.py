@@ -1,8 +1,9 @@
 """Make the masks of one round from the network that the round starts from."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages.command import (
     PARAMS,
@@ -85,7 +86,7 @@ def prune_fold(
     from pruning.facts import write_json
     from pruning.network import Network, load, write
     from pruning.training import evaluate
-    from stages import layers, samples, targets
+    from stages import layers, masking, samples, targets
     from stages.files import fold_of
 
     sample = samples.of_fold(study, fold)
@@ -93,7 +94,10 @@ def prune_fold(
     network.model.to(sample.device)
     goal = targets.target(study, experiment, n)
     ended = targets.stopped(study, experiment, n)
-    masks = network.masks if ended else _masks(study, experiment, network, sample, goal, fold)
+    masks = dict(network.masks)
+    if not ended:
+        found = study, experiment, n, fold, sample, network.model, network.masks, goal
+        masks = masking.masks_of_round(*found)
     mask_tools.apply(network.model, masks)
     loss, accuracy = evaluate(network.model, sample.validation())
     write(Network(network.model, masks, network.spec, network.input_shape), folder)
@@ -109,39 +113,7 @@ def prune_fold(
     report(1, 1)
 
 
-def _masks(
-    study: "Params", experiment: str, network: Any, sample: Any, goal: float, fold: int
-) -> dict[str, Any]:
-    from copy import deepcopy
-
-    from pruning.pruner import prune
-    from pruning.rewind import restore
-    from stages import snapshots
-    from stages.files import fold_of, start_of
-
-    choices = study.method(experiment).prune
-    model = network.model
-    if choices.score_weights == "rewound":
-        model = deepcopy(model)
-        rewind = fold_of(start_of(experiment), fold) / "rewind.safetensors"
-        restore(model, snapshots.read(rewind), masks=network.masks)
-    return prune(
-        model,
-        goal,
-        criterion=choices.criterion,
-        granularity=choices.granularity,
-        reduce=choices.reduce,
-        allocation=choices.allocation,
-        evidence=sample.evidence(choices.evidence.batches, choices.evidence.batch_size),
-        previous=network.masks or None,
-        allow_regrowth=choices.allow_regrowth,
-        on_collapse=choices.on_collapse,
-        only=choices.only,
-        skip=choices.skip,
-    )
-
-
-def lines(folder: Path, n: int, folds: Any) -> list[str]:
+def lines(folder: Path, n: int, folds: Sequence[int]) -> list[str]:
     """Return each fold's line: round, weights kept, percent remaining, accuracy at once."""
     from pruning.facts import read_json
 

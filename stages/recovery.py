@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from pruning import masks as mask_tools
 from pruning.errors import PruningError
 from pruning.rewind import Snapshot, restore
+from pruning.tensors import read_tensors
 from pruning.training import evaluate
 from stages import snapshots
 from stages.files import fold_of, start_of
 from stages.fitting import learning_rate_of
 from stages.journal import Journal
 from stages.models import redraw
-from stages.params import Finetune, Params, Training
+from stages.params import Finetune, Params, Prune, Training
 from stages.samples import Samples
 
 
@@ -68,10 +69,27 @@ def place_weights(model: nn.Module, masks: Mapping[str, Tensor], plan: Plan) -> 
         mask_tools.apply(model, masks)
 
 
+def dense_weights(experiment: str, fold: int) -> dict[str, Tensor]:
+    """Return the weights of the dense network that a fold of an experiment started from."""
+    return read_tensors(fold_of(start_of(experiment), fold) / "weights.safetensors")
+
+
+def check_sparsity(masks: Mapping[str, Tensor], before: Mapping[str, Any], choices: Prune) -> None:
+    """Refuse masks that recovery has moved away from the sparsity that was to be held."""
+    if choices.during["name"] in ("none", "slimming"):
+        return
+    kept = mask_tools.kept(masks)
+    if not choices.in_training and kept != before["weights_kept"]:
+        raise PruningError(
+            f"{choices.during['name']}: {kept} weights kept after recovery, "
+            f"{before['weights_kept']} before it"
+        )
+
+
 def keep_best(model: nn.Module, journal: Journal, plan: Plan) -> None:
     """Put back the best epoch by validation accuracy where the settings ask for it."""
     if plan.settings.keep == "best":
-        restore(model, journal.kept["best"])
+        restore(model, journal.kept["best"], masks=journal.masks)
 
 
 def metrics(

@@ -42,11 +42,13 @@ def table(summary: pd.DataFrame, control: str | None) -> str:
             "sparsity %": (100 * summary["sparsity"]).map("{:.2f}".format),
             "test accuracy %": [_mean_sd(row) for _, row in summary.iterrows()],
             "before recovery %": [_points(value) for value in summary["before_recovery"]],
-            "minus dense": [_interval(row, "to_dense") for _, row in summary.iterrows()],
+            "minus dense": [_interval(row, "to_dense", DENSE) for _, row in summary.iterrows()],
         }
     )
     if control:
-        shown[f"minus {control}"] = [_interval(row, "to_control") for _, row in summary.iterrows()]
+        shown[f"minus {control}"] = [
+            _interval(row, "to_control", control) for _, row in summary.iterrows()
+        ]
     return shown.to_markdown(index=False, disable_numparse=True)
 
 
@@ -100,7 +102,7 @@ def _legend(params: Params, summary: pd.DataFrame) -> str:
 
 
 def _iterative_part(params: Params) -> list[str]:
-    if not (params.iterative and params.one_shot):
+    if not (params.iterative and set(params.one_shot) - {params.control}):
         return []
     return [
         "## Iterative against one-shot",
@@ -133,8 +135,8 @@ def _points(value: float) -> str:
     return "" if value != value else f"{100 * value:.2f}"
 
 
-def _interval(row: pd.Series, column: str) -> str:
+def _interval(row: pd.Series, column: str, itself: str) -> str:
     mean, low, high = (row[name] for name in (column, f"{column}_low", f"{column}_high"))
-    if mean != mean or (column == "to_dense" and row["experiment"] == DENSE):
+    if mean != mean or row["experiment"] == itself:
         return ""
     return f"{100 * mean:+.2f}" + ("" if low != low else f" [{100 * low:+.2f}, {100 * high:+.2f}]")

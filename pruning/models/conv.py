@@ -1,5 +1,7 @@
 """Small convolutional networks: Conv-2, Conv-4, Conv-6 and the package's own for digits."""
 
+from collections import OrderedDict
+
 from torch import nn
 
 
@@ -33,13 +35,14 @@ def digits_conv(*, num_classes: int = 10, in_channels: int = 1, width: int = 16)
 
     Source: this package, for scikit-learn's digits.
     """
-    return nn.Sequential(
-        *_normed(in_channels, width, stride=1),
-        *_normed(width, 2 * width, stride=2),
-        *_normed(2 * width, 2 * width, stride=2),
-        nn.Flatten(),
-        nn.Linear(2 * width * 4, num_classes),
-    )
+    layers = {
+        **_normed(1, in_channels, width, stride=1),
+        **_normed(2, width, 2 * width, stride=2),
+        **_normed(3, 2 * width, 2 * width, stride=2),
+        "flatten": nn.Flatten(),
+        "linear": nn.Linear(2 * width * 4, num_classes),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _vgg_like(
@@ -55,6 +58,9 @@ def _vgg_like(
     return nn.Sequential(*layers)
 
 
-def _normed(in_channels: int, width: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+def _normed(index: int, in_channels: int, width: int, stride: int) -> dict[str, nn.Module]:
+    return {
+        f"conv{index}": nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False),
+        f"bn{index}": nn.BatchNorm2d(width),
+        f"relu{index}": nn.ReLU(),
+    }

@@ -1,0 +1,89 @@
+"""The mask-making axes of an experiment, bound to one fold's data: what `prune` is called with."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from pruning.controls import shuffle
+from pruning.layouts import layouts
+from pruning.network import load
+from pruning.prunable import prunable
+from pruning.pruner import prune
+from pruning.randomness import generator
+from pruning.rewind import restore
+from pruning.thresholds import sensitivity_thresholds
+from pruning.types import Masks
+from stages import snapshots
+from stages.files import fold_of, start_of
+from stages.params import Params, Prune
+from stages.samples import Samples
+
+
+def chooser(study: Params, experiment: str, fold: int, sample: Samples) -> Callable[..., Masks]:
+    """Return `prune` with the experiment's axes bound: (model, sparsity, previous=...) -> masks."""
+    choices = study.method(experiment).prune
+    return partial(
+        prune,
+        criterion=choices.criterion,
+        granularity=choices.granularity,
+        reduce=choices.reduce,
+        allocation=_allocation(choices, experiment, fold),
+        evidence=sample.evidence(choices.evidence.batches, choices.evidence.batch_size),
+        on_collapse=choices.on_collapse,
+        rounds=choices.rounds,
+        schedule=choices.schedule,
+        only=choices.only,
+        skip=choices.skip,
+    )
+
+
+def masks_of_round(
+    study: Params,
+    experiment: str,
+    n: int,
+    fold: int,
+    sample: Samples,
+    model: nn.Module,
+    previous: Mapping[str, Tensor],
+    goal: float,
+) -> Masks:
+    """Return the masks that the prune stage hands on.
+
+    Those of the experiment's target, shuffled within layers where the row asks for that control;
+    where pruning happens during training, those of before.
+    """
+    choices = study.method(experiment).prune
+    if choices.in_training:
+        kept = {name: weight.new_ones(weight.shape).bool() for name, weight in _up(model, choices)}
+        return {**kept, **previous}
+    if choices.score_weights == "rewound":
+        model = deepcopy(model)
+        rewind = fold_of(start_of(experiment), fold) / "rewind.safetensors"
+        restore(model, snapshots.read(rewind), masks=previous)
+    choose = chooser(study, experiment, fold, sample)
+    masks = choose(
+        model, goal, previous=dict(previous) or None, allow_regrowth=choices.allow_regrowth
+    )
+    if not choices.shuffle:
+        return masks
+    places = layouts(model, dict(_up(model, choices)))
+    source = generator(sample.seed, "shuffle", n)
+    return shuffle(masks, source, granularity=choices.granularity, layouts=places)
+
+
+def _up(model: nn.Module, choices: Prune) -> list[tuple[str, Tensor]]:
+    return list(prunable(model, only=choices.only, skip=choices.skip).items())
+
+
+def _allocation(choices: Prune, experiment: str, fold: int) -> dict[str, Any]:
+    """Give the sensitivity pruner its thresholds: those of the dense network, in every round."""
+    allocation = dict(choices.allocation)
+    if allocation["name"] == "threshold" and "thresholds" not in allocation:
+        dense = load(fold_of(start_of(experiment), fold), foreign=True).model
+        s = allocation.pop("s", 1.0)
+        found = sensitivity_thresholds(dense, s, only=choices.only, skip=choices.skip)
+        allocation["thresholds"] = found
+    return allocation
