@@ -112,7 +112,7 @@ def test_a_resumed_run_ends_with_the_same_bits(runs: Any, stop: int) -> None:
 def test_the_last_choice_is_made_once(runs: Any, stop: int) -> None:
     calls = []
 
-    def draw(model: Any, sparsity: float, *, allow_regrowth: bool) -> dict[str, Tensor]:
+    def draw(_: Any, sparsity: float, *, allow_regrowth: bool) -> dict[str, Tensor]:
         assert allow_regrowth
         calls.append(sparsity)
         return {"0.weight": torch.rand(4, 1, 1, 1).expand(4, 1, 3, 3) > 0.5}
