@@ -46,9 +46,8 @@ def table(summary: pd.DataFrame, control: str | None) -> str:
         }
     )
     if control:
-        shown[f"minus {control}"] = [
-            _interval(row, "to_control", control) for _, row in summary.iterrows()
-        ]
+        against = [_interval(row, "to_control", control) for _, row in summary.iterrows()]
+        shown[f"minus {control}"] = against
     return shown.to_markdown(index=False, disable_numparse=True)
 
 

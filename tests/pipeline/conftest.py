@@ -78,7 +78,9 @@ class Study:
 
     def stage(self, name: str, *options: str, check: bool = True, **environment: str):
         """Run one stage's command."""
-        return self.run(sys.executable, "-m", f"stages.{name}", *options, check=check, **environment)
+        return self.run(
+            sys.executable, "-m", f"stages.{name}", *options, check=check, **environment
+        )
 
     def repro(self, *options: str) -> set[str]:
         """Run `dvc repro` and return the stages that it executed."""

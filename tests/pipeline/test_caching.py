@@ -48,7 +48,11 @@ def test_a_learning_rate_of_one_experiment_reruns_its_recovery_and_compare_only(
 def test_an_added_round_runs_alone(study):
     study.params(lambda params: params["rounds"].append({"n": 3, "from": 2, "sparsity": 0.9}))
     stages = {"prune@step-by-step", "prune-one-shot@at-once"}
-    stages |= {f"{stage}@{name}" for stage in ("finetune", "evaluate") for name in ("step-by-step", "at-once")}
+    stages |= {
+        f"{stage}@{name}"
+        for stage in ("finetune", "evaluate")
+        for name in ("step-by-step", "at-once")
+    }
     # `check` reads the names and numbers that DVC puts into commands; its output does not change.
     assert study.repro() == {f"{stage}-round2" for stage in stages} | {"compare", "check"}
 

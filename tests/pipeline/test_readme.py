@@ -1,0 +1,107 @@
+"""Every command of the README, run as it stands in a study of the README's names."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import ROOT, new_study
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+
+
+def shortened() -> dict:
+    """Return the default params, with few epochs, two folds and one round."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["cross_validation"]["folds"] = 2
+    params["training"] |= {"epochs": 3, "batch_size": 256}
+    params["rounds"] = params["rounds"][:1]
+    for method in params["methods"].values():
+        if "epochs" in method["finetune"]:
+            method["finetune"]["epochs"] = 1
+    return params
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Return a study laid out as a clone is, whose environment is the one the tests run in."""
+    study = new_study(tmp_path_factory.mktemp("readme") / "clone", shortened())
+    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, study.folder / name)
+    shutil.copy(ROOT / "data" / "paper_results.csv", study.folder / "data.csv")
+    (study.folder / "data").mkdir(exist_ok=True)
+    (study.folder / "data.csv").rename(study.folder / "data" / "paper_results.csv")
+    (study.folder / "tests").mkdir()
+    (study.folder / "tests" / "test_one.py").write_text("def test_one():\n    assert 1 + 1 == 2\n")
+    environment = study.folder / ".venv"
+    environment.mkdir()
+    # `make` finds its environment made: this is the interpreter that runs the tests.
+    (environment / "bin").symlink_to(Path(sys.executable).parent)
+    (environment / "installed").touch()
+    return study
+
+
+@pytest.fixture(scope="module")
+def reproduced(study):
+    """Return the study after `make repro`."""
+    study.output = study.run("make", "repro").stdout
+    return study
+
+
+def test_make_repro_ends_with_a_table_pictures_and_the_way_to_mlflow(reproduced):
+    assert "| iterative-magnitude" in reproduced.output
+    assert "make ui" in reproduced.output.splitlines()[-1]
+    reports = reproduced.folder / "reports"
+    for name in ("report.md", "accuracy.png", "layers.png", "iterative.png", "accuracy.csv"):
+        assert (reports / name).stat().st_size > 0, name
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line != "make repro"])
+def test_command(reproduced, command):
+    reproduced.run(*shlex.split(command))
+
+
+def test_the_two_lines_load_a_pruned_network(reproduced):
+    check = "\nassert network.masks and network.model(__import__('torch').zeros(1, 1, 8, 8)).shape == (1, 10)"
+    code = next(text for text in PYTHON if "pruning.load" in text)
+    reproduced.run(sys.executable, "-c", code + check)
+
+
+def test_pruning_a_network_of_your_own():
+    code = next(text for text in PYTHON if "pruning.enforced" in text)
+    check = "\nassert abs(sum(int(m.sum()) for m in masks.values()) / 1100 - 0.1) < 1e-9"
+    subprocess.run([sys.executable, "-c", code + check], cwd=ROOT, check=True)
+
+
+def test_adding_a_criterion_is_one_function(reproduced):
+    code = next(text for text in PYTHON if "def smallest_first_layer" in text)
+    (reproduced.folder / "my_criteria.py").write_text(code)
+
+    def choose(params):
+        row = params["methods"]["iterative-magnitude"]["prune"]
+        row["criterion"] = {"name": "my_criteria:smallest_first_layer", "power": 2.0}
+
+    before = (reproduced.folder / "params.yaml").read_text()
+    reproduced.params(choose)
+    reproduced.stage("prune", "--experiment", "iterative-magnitude", "--round", "1")
+    (reproduced.folder / "params.yaml").write_text(before)
+
+
+def test_every_yaml_row_of_the_readme_is_valid(tmp_path):
+    from stages.params import read
+
+    for text in (text for kind, text in BLOCKS if kind == "yaml"):
+        params = shortened()
+        row = yaml.safe_load(text)
+        params["methods"] |= row.pop("methods", {})
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump({**params, **row}))
+        assert read(path)
