@@ -8,8 +8,14 @@ from pruning.errors import PruningError
 
 
 def write_json(path: Path, facts: Any) -> None:
-    """Write facts with sorted keys, so that the same facts give the same bytes."""
-    path.write_text(json.dumps(facts, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Write facts with sorted keys, so that the same facts give the same bytes.
+
+    Raises `PruningError` for what is no JSON, NaN included, and where the file cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(facts, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    except (OSError, TypeError, ValueError) as error:
+        raise PruningError(f"{path}: cannot be written: {error}") from error
 
 
 def read_json(path: Path) -> Any:
