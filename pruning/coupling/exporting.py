@@ -1,19 +1,16 @@
 """The graph of a network, as torch.export sees it, with refusals that say what was wrong."""
 
-import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from pruning.coupling.copies import Example, arguments, skeleton
 from pruning.errors import PruningError
-
-Example: TypeAlias = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
-"""What the model is called with: one tensor, positional arguments, or keyword arguments."""
 
 
 @dataclass(frozen=True)
@@ -22,20 +19,6 @@ class Exported:
 
     graph: fx.Graph
     names: Mapping[str, str]
-
-
-def arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return example inputs as positional and keyword arguments."""
-    if isinstance(example, Mapping):
-        return (), dict(example)
-    return (tuple(example) if isinstance(example, tuple | list) else (example,)), {}
-
-
-def skeleton(model: nn.Module, replacements: Mapping[int, Tensor] | None = None) -> nn.Module:
-    """Return a copy of the modules that shares the tensors, but for replacements by `id`."""
-    tensors = [*model.parameters(), *model.buffers()]
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
-    return copy.deepcopy(model, memo | dict(replacements or {}))
 
 
 def export(model: nn.Module, example: Example) -> Exported:

@@ -10,7 +10,8 @@ from typing import overload
 import numpy as np
 from torch import Tensor, nn
 
-from pruning.coupling.exporting import Example, export, skeleton
+from pruning.coupling.copies import Example, skeleton
+from pruning.coupling.exporting import export
 from pruning.coupling.resolve import Classes, reasons, resolve
 from pruning.coupling.trace import Reason, Trace
 from pruning.coupling.tracks import Flags, Ids

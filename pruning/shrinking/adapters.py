@@ -29,7 +29,7 @@ def adapted(model: nn.Module, kept: Kept) -> dict[str, dict[str, Any]]:
         else:
             continue
         if touched:
-            found[path] = {"heads": rows // depth, "head_depth": depth}
+            found[path] = {"heads": {"count": rows // depth, "depth": depth}}
     return found
 
 
@@ -79,9 +79,10 @@ def adapt(module: nn.Module, settings: Mapping[str, Any]) -> None:
             _select(module, value)
         elif name == "heads":
             stand_in = FewerHeads if isinstance(module, nn.MultiheadAttention) else FewerWindowHeads
-            stand_in.take_over(module, value, settings["head_depth"])
-        elif name != "head_depth":
-            setattr(module, name, value)
+            stand_in.take_over(module, value["count"], value["depth"])
+        elif name == "numbers":
+            for attribute, number in value.items():
+                setattr(module, attribute, number)
 
 
 def _select(module: nn.Module, positions: Sequence[int]) -> None:
@@ -97,7 +98,6 @@ def _select(module: nn.Module, positions: Sequence[int]) -> None:
 
 def resize(module: nn.Module) -> None:
     """Set the attributes that name sizes to those of the module's tensors."""
-    weight = getattr(module, "weight", None)
     if isinstance(module, nn.modules.conv._ConvNd):
         transposed = module.transposed
         module.out_channels = module.weight.shape[transposed] * (module.groups if transposed else 1)
@@ -113,12 +113,16 @@ def resize(module: nn.Module) -> None:
     elif isinstance(module, nn.RNNCellBase):
         module.input_size = module.weight_ih.shape[1]
         module.hidden_size = module.weight_hh.shape[1]
-    elif isinstance(weight, Tensor) and weight.ndim == 1:
-        for name in ("num_features", "num_channels", "num_parameters"):
-            if hasattr(module, name):
-                setattr(module, name, weight.shape[0])
-    elif isinstance(getattr(module, "running_mean", None), Tensor):
-        module.num_features = module.get_buffer("running_mean").shape[0]
+    else:
+        _resize_norm(module)
+
+
+def _resize_norm(module: nn.Module) -> None:
+    vectors = (getattr(module, name, None) for name in ("weight", "running_mean"))
+    sizes = [len(each) for each in vectors if isinstance(each, Tensor) and each.ndim == 1]
+    for name in ("num_features", "num_channels", "num_parameters"):
+        if sizes and hasattr(module, name):
+            setattr(module, name, sizes[0])
 
 
 def _resize_recurrent(module: nn.RNNBase) -> None:

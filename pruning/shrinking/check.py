@@ -1,14 +1,13 @@
 """The proof: a shrunk network puts out what the masked network does."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pruning.coupling.exporting import Example, arguments, skeleton
+from pruning.coupling.copies import Example, arguments, skeleton, watched
 from pruning.errors import PruningError
 from pruning.shrinking.rebuild import apply_plan
 
@@ -110,26 +109,12 @@ class Failure(Exception):
 def attempt(shrunk: nn.Module, examples: list[Example]) -> list[list[Any]]:
     """Return the outputs of a shrunk network in eval mode; raises `Failure` where it cannot run."""
     trial = skeleton(shrunk).eval()
-    with _watched(trial) as running:
+    with watched(trial) as running:
         try:
             return outputs(trial, examples)
         except Exception as error:
             line = (str(error).splitlines() or [""])[0]
             raise Failure(list(running), f"{type(error).__name__}: {line}") from error
-
-
-@contextmanager
-def _watched(model: nn.Module) -> Iterator[list[str]]:
-    """Keep a list of the modules that are running."""
-    running: list[str] = []
-
-    def leave(*_: Any) -> None:
-        running.pop()
-
-    for name, module in model.named_modules():
-        module.register_forward_pre_hook(lambda *_, name=name: running.append(name))
-        module.register_forward_hook(leave)
-    yield running
 
 
 def prove(model: nn.Module, masks: Mapping[str, Tensor], plan: Any, example: Example) -> float:

@@ -1,6 +1,6 @@
 """The plan of a shrunk network: which positions of which tensors stay, as plain data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +15,14 @@ from pruning.errors import PruningError
 from pruning.shrinking.adapters import adapted
 
 Plan: TypeAlias = dict[str, Any]
-"""{"format": 1, "kept": {tensor: {dim: [positions]}}, "modules": {path: settings}}, all JSON."""
+"""{"format": 1, "kept": {tensor: {dim: [positions]}}, "modules": {path: settings}}, all JSON.
+
+A module's settings are "select" (the input channels that a norm reads), "heads" (the count and
+depth of an attention's heads) and "numbers" (whole numbers that it holds as attributes).
+"""
+
+Number: TypeAlias = tuple[str, str, int]
+"""A module's path, one of its attributes, and the whole number that it gets."""
 
 FORMAT = 1
 
@@ -52,25 +59,25 @@ def describe(model: nn.Module, groups: Groups, going: Flags) -> Plan:
             gone = going[groups.labels(name, dim)]
             if gone.any():
                 kept.setdefault(name, {})[str(dim)] = np.flatnonzero(~gone).tolist()
-    modules = _groups_left(groups, going) | _selections(groups, going) | _pads(groups, going)
-    modules |= adapted(model, kept)
+    numbers = [*_groups_left(groups, going), *_paddings_left(groups, going)]
+    modules: dict[str, dict[str, Any]] = {**_selections(groups, going), **adapted(model, kept)}
+    for path, name, value in numbers:
+        modules.setdefault(path, {}).setdefault("numbers", {})[name] = value
     return {"format": FORMAT, "kept": kept, "modules": modules}
 
 
-def _groups_left(groups: Groups, going: Flags) -> dict[str, dict[str, Any]]:
-    """Return how many groups the grouped convolutions and group norms are left with."""
-    found: dict[str, dict[str, Any]] = {}
+def _groups_left(groups: Groups, going: Flags) -> Iterator[Number]:
+    """Yield how many groups the grouped convolutions and group norms are left with."""
     label = groups.classes.label
     for grouped in groups.trace.grouped:
         if grouped.weight in groups.classes.whole_groups:
             left = int((~going[label[grouped.ins]]).any(axis=1).sum())
             if left < len(grouped.ins):
-                found[grouped.weight.rpartition(".")[0]] = {"groups": left}
+                yield grouped.weight.rpartition(".")[0], "groups", left
     for owner, ids in groups.trace.group_norms.items():
         left = int((~going[label[ids]]).sum())
         if left < ids.size:
-            found[owner] = {"num_groups": left}
-    return found
+            yield owner, "num_groups", left
 
 
 def _selections(groups: Groups, going: Flags) -> dict[str, dict[str, Any]]:
@@ -87,12 +94,10 @@ def _selections(groups: Groups, going: Flags) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _pads(groups: Groups, going: Flags) -> dict[str, dict[str, Any]]:
-    """Return how many channels of zeros are left to add."""
-    found: dict[str, dict[str, Any]] = {}
+def _paddings_left(groups: Groups, going: Flags) -> Iterator[Number]:
+    """Yield how many channels of zeros are left to add."""
     for padding in groups.trace.paddings:
         for name, ids in zip(padding.attributes, padding.ids, strict=True):
             left = int((~going[groups.classes.label[ids]]).sum())
             if left < ids.size:
-                found.setdefault(padding.module, {})[name] = left
-    return found
+                yield padding.module, name, left

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 from torch import Tensor, nn
 
-from pruning.coupling.exporting import Example
+from pruning.coupling.copies import Example
 from pruning.coupling.groups import Groups, channels
-from pruning.coupling.trace import Reason, Resize
-from pruning.coupling.tracks import Flags
 from pruning.errors import PruningError
 from pruning.shrinking import check
 from pruning.shrinking.plan import Plan, plan_for
 from pruning.shrinking.rebuild import apply_plan
+from pruning.shrinking.trials import Trial
 
 
 def shrink(
@@ -62,53 +60,29 @@ def _shrink(
     round_to: int,
     groups: Groups | None,
 ) -> tuple[Plan, nn.Module]:
-    groups = groups or channels(model, example)
-    plan, going = plan_for(model, masks, groups, round_to)
+    trial = Trial(groups or channels(model, example))
     examples = check.inputs(example)
-    expected = check.outputs(check.masked(model, masks), examples)
+    expected = None
     while True:
+        plan, going = plan_for(model, masks, trial.groups, round_to)
+        plan["modules"] = trial.numbered(plan["modules"], going)
+        if expected is None:
+            expected = check.outputs(check.masked(model, masks), examples)
         shrunk = apply_plan(model, plan, masks=masks)
         try:
             actual = check.attempt(shrunk, examples)
         except check.Failure as failure:
-            held = _written_down(groups, going, failure.path)
-            if held is None:
+            if not trial.yields(going, failure.path):
                 raise PruningError(
                     f"{type(model).__name__} does not run on fewer channels, in module "
                     f"{(failure.path or [''])[-1]!r}: {failure}"
                 ) from failure
-        else:
-            share = check.difference(expected, actual)
-            if share <= 1:
-                return plan, shrunk
-            held = _written_down(groups, going, None)
-            if held is None:
-                raise PruningError(
-                    f"the shrunk {type(model).__name__} differs from the masked one by "
-                    f"{share:.3g} times what is allowed"
-                )
-        groups = held
-        plan, going = plan_for(model, masks, groups, round_to)
-
-
-def _written_down(groups: Groups, going: Flags, path: list[str] | None) -> Groups | None:
-    """Return the groups with what the running modules reshape pinned, or None where nothing is.
-
-    A forward may hold sizes as numbers (`view(-1, 512)`): then what is reshaped there must stay.
-    Tried from the innermost module outwards; with no path, everywhere.
-    """
-    for module in reversed(path) if path is not None else [None]:
-        found = [
-            resize
-            for resize in groups.trace.resizes
-            if module in (None, resize.module) and going[groups.classes.label[resize.ids]].any()
-        ]
-        if found:
-            return _pin(groups, found)
-    return None
-
-
-def _pin(groups: Groups, found: list[Resize]) -> Groups:
-    ids = np.concatenate([resize.ids.reshape(-1) for resize in found])
-    first = found[0]
-    return groups.pin(ids, Reason(f"{first.operation} to sizes written as numbers", first.module))
+            continue
+        share = check.difference(expected, actual)
+        if share <= 1:
+            return plan, shrunk
+        if not trial.yields(going, None):
+            raise PruningError(
+                f"the shrunk {type(model).__name__} differs from the masked one by "
+                f"{share:.3g} times what is allowed"
+            )

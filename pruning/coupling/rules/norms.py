@@ -4,7 +4,7 @@ import numpy as np
 
 from pruning.coupling.steps import Scaling
 from pruning.coupling.trace import Call, Trace
-from pruning.coupling.tracks import Ids, Track, Weight, spread
+from pruning.coupling.tracks import Ids, Track, Weight, spread, varying
 
 
 def batch_norm(trace: Trace, call: Call) -> Track | None:
@@ -78,8 +78,15 @@ def _scaled(trace: Trace, call: Call, ins: Ids, size: int) -> Track | None:
 def layer_norm(trace: Trace, call: Call) -> Track:
     """Pin the channels that are normalised together: their statistics change with their number."""
     track = trace.activate(call.args["input"])
-    dims = range(-len(call.args["normalized_shape"]), 0)
-    track = trace.freeze(track, dims)
+    rank = len(track.shape)
+    dims = set(range(rank - len(call.args["normalized_shape"]), rank))
+    alone = [layer for layer in track.layers if dims.issuperset(varying(layer))]
+    for layer in alone:
+        trace.pin(layer)
+    others = tuple(layer for layer in track.layers if not dims.issuperset(varying(layer)))
+    frozen = trace.freeze(Track(track.shape, others), dims).layers
+    # Pinned channels keep their ids, so that all that meets them later tells the same reason.
+    track = Track(track.shape, (*frozen, *alone))
     for key in ("weight", "bias"):
         trace.pin_track(call.args.get(key))
     return trace.pointwise([track], call.shape, "never")
