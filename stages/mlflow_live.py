@@ -4,11 +4,11 @@ import fcntl
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 from stages.mlflow_runs import find, logged
-from stages.mlflow_store import Store, experiment_id, write
+from stages.mlflow_store import Store, experiment_id
+from stages.mlflow_write import write
 from stages.records import Record, curves
 
 LIVE = "live"
@@ -51,7 +51,6 @@ class Training:
         """Give up the lock: the run is no longer this process's."""
         if self.lock:
             self.lock.close()
-            Path(self.lock.name).unlink(missing_ok=True)
             self.lock = None
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages import mlflow_runs as runs
-from stages.mlflow_store import Store, write, write_file, write_params, write_tables
+from stages.mlflow_store import Store
+from stages.mlflow_write import write, write_file, write_params, write_tables
 from stages.records import (
     MANIFEST,
     Record,
@@ -30,7 +31,10 @@ LARGE = 256 * 2**20  # bytes; DVC alone keeps such a file, MLflow gets its hash
 
 
 def log_folder(store: Store, folder: Path, *, restored: bool = False, sources: bool = True) -> bool:
-    """Log the folder, and its sources, each unless it is there; tell whether the folder was not."""
+    """Log the folder unless it is there, and its sources with it; tell whether it was not.
+
+    The tag with DVC's hash comes last, so a folder that has it is there whole, sources and all.
+    """
     record = read(folder)
     files = hashes(folder)
     digest = dvc_md5(files)
@@ -40,14 +44,14 @@ def log_folder(store: Store, folder: Path, *, restored: bool = False, sources: b
         _log_content(store, record, fold, run, files)
     if missing:
         _log_summary(store, record, places.parent)
+        for source in upstream(record, store.home) if sources else ():
+            if not _present(store, source):
+                log_folder(store, source.folder)
         tags = {f"key.{record.place}": record.key, f"dvc.md5.{record.place}": digest}
-        for run in missing.values():  # last: the tag says that all the rest is there
+        for run in missing.values():
             write(store, run, tags=tags | ({"restored_from": "dvc"} if restored else {}))
             runs.finish(store, run)
         runs.finish(store, places.parent)
-    for source in upstream(record, store.home) if sources else ():
-        if not _present(store, source):
-            log_folder(store, source.folder, restored=True)
     return bool(missing)
 
 

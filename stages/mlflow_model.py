@@ -72,7 +72,8 @@ def _save(model: "nn.Module", example: "Tensor", path: Path, made: Any) -> None:
         )
 
 
-def _signature(batch: "Tensor", output: "Tensor") -> Any:
+def _signature(batch: "Tensor", output: Any) -> Any:
+    """Return the shapes that go in and, where it is one tensor, come out."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -81,7 +82,7 @@ def _signature(batch: "Tensor", output: "Tensor") -> Any:
         array = tensor.numpy()
         return Schema([TensorSpec(np.dtype(array.dtype), (-1, *array.shape[1:]))])
 
-    return ModelSignature(schema(batch), schema(output))
+    return ModelSignature(schema(batch), schema(output) if hasattr(output, "numpy") else None)
 
 
 def _link(client: Any, run_id: str, model_id: str) -> None:

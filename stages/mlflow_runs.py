@@ -1,11 +1,12 @@
 """Find the MLflow runs of an experiment and of its folds by what they hold; make those missing."""
 
-import getpass
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.mlflow_store import Store, experiment_id, lock, write
+from stages.mlflow_store import Store, experiment_id, lock
+from stages.mlflow_write import write
 from stages.records import Record, upstream
 
 PARENT, SUPERSEDED = "mlflow.parentRunId", "superseded"
@@ -92,7 +93,7 @@ def _create(store: Store, record: Record, fold: int | None = None, parent: Any =
         "study": record.study,
         "experiment": _name(record),
         "group_key": record.group_key,
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": os.environ.get("USER", ""),
         "mlflow.source.name": f"stages.{record.stage}",
     }
     title = _name(record)

@@ -123,12 +123,14 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def numbers(found: Mapping[str, Any]) -> dict[str, float]:
-    """Return the entries of `found` that are numbers."""
-    return {
-        name: float(value)
-        for name, value in found.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    """Return the entries of `found` that are numbers, nested ones as `outer/inner`."""
+    result: dict[str, float] = {}
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            result |= {f"{name}/{inner}": each for inner, each in numbers(value).items()}
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            result[name] = float(value)
+    return result
 
 
 def summary(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:

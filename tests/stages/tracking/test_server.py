@@ -12,14 +12,10 @@ import urllib.request
 
 import pytest
 
-from stages import sync, tracking
+from stages import mlflow_store, sync, tracking
 
-# the sockets of a server that is gone are closed by the garbage collector
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+# MLflow asks SQLAlchemy for what that will drop
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
 
 
 def free_port():
@@ -131,6 +127,28 @@ def test_a_server_that_never_answers_is_given_up(study, monkeypatch, capsys):
         assert time.monotonic() - begun < 15
     assert tracker.store is None and not tracker.log(study.prepared())
     assert capsys.readouterr().err.count("does not answer") == 1
+
+
+def test_a_process_that_keeps_the_lock_is_not_waited_for_for_ever(study, monkeypatch, capsys):
+    monkeypatch.setattr(mlflow_store, "PATIENCE", 0.1)
+    with mlflow_store.lock(study.home):
+        assert tracking.open(study="digits").store is None
+    assert f"another process keeps {study.home}/.tracking/lock locked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["garbage", "a folder", "a folder's name"])
+def test_a_database_that_cannot_be_opened_is_one_line_at_once(study, what, capsys):
+    home = study.home / ("100%" if what == "a folder's name" else "broken")
+    home.mkdir()
+    if what == "garbage":
+        (home / "mlflow.db").write_text("no database " * 100)
+    if what == "a folder":
+        (home / "mlflow.db").mkdir()
+    begun = time.monotonic()
+    assert tracking.open(study="digits", folder=home).store is None
+    assert time.monotonic() - begun < 10
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: MLflow at sqlite:///{home}") and told.count("\n") == 1
 
 
 def test_a_store_that_cannot_be_made_is_one_line(study, monkeypatch, capsys):

@@ -7,10 +7,8 @@ import pytest
 
 from stages import sync, tracking
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+# MLflow asks SQLAlchemy for what that will drop
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
 
 
 def synced(capsys, *arguments):
