@@ -34,7 +34,7 @@ def compare(params: ParamsFile = PARAMS) -> None:
 def write(study: "Params", folder: Path) -> list[Path]:
     """Write all of the report into `folder`; return the folders of the networks handed on."""
     from pruning.facts import write_json
-    from stages import pictures, report, summary
+    from stages import pictures, report, sanity, summary
 
     results = summary.collect(study)
     found = summary.summarise(results, study.control)
@@ -50,8 +50,11 @@ def write(study: "Params", folder: Path) -> list[Path]:
     if study.iterative and one_shot:
         path = folder / "iterative.png"
         pictures.iterative_minus_one_shot(results, study.iterative, one_shot, path)
+    checks = sanity.differences(study, results)
+    if len(checks):
+        checks.to_csv(folder / "sanity.csv", index=False)
     chosen = {name: (n, networks[name].as_posix()) for name, n in rounds.items()}
-    (folder / "report.md").write_text(report.markdown(study, found, chosen))
+    (folder / "report.md").write_text(report.markdown(study, found, chosen, sanity.words(checks)))
     return list(networks.values())
 
 

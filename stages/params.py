@@ -343,6 +343,13 @@ def _check_experiments(params: Params) -> None:
                 f"experiments: {name!r} has no row in methods; choose from "
                 f"{', '.join(params.methods)}"
             )
+    for name in params.experiments:
+        of = params.methods[name].control_of
+        if of is not None and of not in params.experiments:
+            raise ValueError(
+                f"methods.{name}.control_of: {of!r} is no experiment; choose from "
+                f"{', '.join(params.experiments)}"
+            )
 
 
 def _check_rewind(params: Params, name: str) -> None:

@@ -85,6 +85,23 @@ def iterative_minus_one_shot(
     _save(figure, path)
 
 
+def sensitivity(table: pd.DataFrame, path: Path) -> None:
+    """Draw validation accuracy against the sparsity of one layer alone, without recovery."""
+    figure, axes = _figure()
+    for index, (layer, rows) in enumerate(table.groupby("layer", sort=False)):
+        curve = rows.groupby("sparsity")["validation_accuracy"].agg(["mean", "std"])
+        name = str(layer).removesuffix(".weight")
+        spread = 100 * curve["std"].fillna(0)
+        style = _style(index, dashed=False)
+        axes.errorbar(
+            100 * curve.index, 100 * curve["mean"], spread, label=name, capsize=3, **style
+        )
+    axes.set_xlabel("sparsity of this layer alone in %")
+    axes.set_ylabel("validation accuracy in %, mean ± sd")
+    axes.legend(frameon=False, loc="lower left")
+    _save(figure, path)
+
+
 def _by_fold(rows: pd.DataFrame) -> pd.Series:
     return rows.set_index("fold")["test_accuracy"]
 

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from stages.command import (
     PARAMS,
@@ -21,10 +23,16 @@ if TYPE_CHECKING:
     from stages.workers import Report
 
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="List what would go, of one fold, and write nothing.")
+]
+
+
 def prune(
     experiment: Experiment,
     round_: RoundNumber,
     fold: Fold = None,
+    dry_run: DryRun = False,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Score, allocate, mask: one round of an experiment."""
@@ -35,6 +43,11 @@ def prune(
 
         study = read(params)
         manifest = describe(study, experiment, round_)
+        if dry_run:
+            from stages.dry_run import report
+
+            print("\n".join(report(study, experiment, round_, fold or 0)))
+            return
         folder = pruned(experiment, round_)
         task = partial(prune_fold, study, experiment, round_)
         folds.run(task, study, manifest, folder, only=fold)

@@ -11,8 +11,8 @@ Chosen = Mapping[str, tuple[int, str]]
 """By experiment: the round whose network it hands on, and the folder of that network."""
 
 
-def markdown(params: Params, summary: pd.DataFrame, chosen: Chosen) -> str:
-    """Return the report of a study."""
+def markdown(params: Params, summary: pd.DataFrame, chosen: Chosen, sanity: str = "") -> str:
+    """Return the report of a study; `sanity` says whether methods beat their own controls."""
     parts = [
         f"# {params.study}: pruning compared",
         _setting(params, summary),
@@ -27,6 +27,7 @@ def markdown(params: Params, summary: pd.DataFrame, chosen: Chosen) -> str:
         *_iterative_part(params),
         "## What is left of each layer",
         "![density of each layer at the last round](layers.png)",
+        *(["## Sanity checks", sanity] if sanity else []),
         "## The networks handed on",
         _handed_on(summary, chosen),
     ]

@@ -1,0 +1,59 @@
+"""What a round would prune, layer by layer, before anything is written."""
+
+from pruning.coupling.groups import channels
+from pruning.errors import PruningError
+from pruning.network import Network, load
+from pruning.plan import Planned, plan
+from stages import masking, samples, targets
+from stages.files import fold_of
+from stages.params import Params
+from stages.prune import source
+
+
+def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
+    """Return the lines of a dry run of one fold: matched tensors, their loss, couplings, deaths."""
+    sample = samples.of_fold(study, fold)
+    network = load(fold_of(source(study, experiment, n), fold), foreign=True)
+    choices = study.method(experiment).prune
+    goal = targets.target(study, experiment, n)
+    bound = masking.chooser(study, experiment, fold, sample).keywords
+    kept_out = {key: value for key, value in bound.items() if key != "on_collapse"}
+    rows = plan(network.model, goal, previous=dict(network.masks) or None, **kept_out)
+    width = max(len(row.layer) for row in rows)
+    lines = [f"{experiment}, round {n}, fold {fold}: target sparsity {goal:g}, nothing is written"]
+    lines += [_line(row, width, choices.granularity) for row in rows]
+    matched = {row.layer for row in rows}
+    others = [name for name, _ in network.model.named_parameters() if name not in matched]
+    lines.append(f"not up for pruning: {', '.join(others) or 'nothing'}")
+    dead = [row.layer for row in rows if row.dies]
+    lines.append(f"would die: {', '.join(dead) or 'no layer'}")
+    if choices.granularity in ("filter", "channel"):
+        lines += _couplings(network)
+    return lines
+
+
+def _line(row: Planned, width: int, granularity: str) -> str:
+    pieces = (
+        "" if granularity == "weight" else f", {row.pieces_kept} of {row.pieces} {granularity}s"
+    )
+    return (
+        f"  {row.layer:{width}}  {'x'.join(map(str, row.shape)):>14}  keeps {row.kept} of "
+        f"{row.weights} weights{pieces}, sparsity {row.sparsity:.4f}"
+    )
+
+
+def _couplings(network: Network) -> list[str]:
+    """Say which layers' filters go together, and what pins others."""
+    import torch
+
+    try:
+        groups = channels(network.model, (torch.zeros(2, *network.input_shape),))
+    except PruningError as error:
+        return [f"couplings unknown: {error}"]
+    lines = ["coupled (go together or stay together):"]
+    seen: dict[tuple[str, ...], int] = {}
+    for group in groups:
+        names = tuple(sorted({f"{member.name}[{member.dim}]" for member in group.members}))
+        seen[names] = seen.get(names, 0) + 1
+    lines += [f"  {count} channels: {', '.join(names)}" for names, count in seen.items()]
+    return lines + [f"pinned: {pinned}" for pinned in groups.pinned]
