@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pruning.network import Network, load, save
     from pruning.prunable import prunable
     from pruning.pruner import LayerCollapse, prune, score
-    from pruning.reinitialise import reinitialise
+    from pruning.reinitialisation import reinitialise
     from pruning.rewind import Snapshot, capture, restore
     from pruning.rounds import round_sparsities
     from pruning.training import evaluate, fit
@@ -26,7 +26,7 @@ _HOMES = {
     "network": ("Network", "load", "save"),
     "prunable": ("prunable",),
     "pruner": ("LayerCollapse", "prune", "score"),
-    "reinitialise": ("reinitialise",),
+    "reinitialisation": ("reinitialise",),
     "rewind": ("Snapshot", "capture", "restore"),
     "rounds": ("round_sparsities",),
     "training": ("evaluate", "fit"),

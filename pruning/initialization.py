@@ -5,7 +5,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from pruning.errors import unknown
+from pruning.errors import PruningError, unknown
 
 TRUNCATION = 0.87962566103423978
 """Standard deviation of a standard normal cut off at two: dividing by it restores the scale."""
@@ -31,8 +31,11 @@ def variance_scaling(
     Source: He et al. 2015 (scale 2, in), Glorot & Bengio 2010 (scale 1, avg), LeCun (scale 1, in).
 
     `distribution` is normal, truncated (at two standard deviations, rescaled to keep the variance,
-    as TensorFlow does) or uniform.
+    as TensorFlow does) or uniform. Fan in is dimension 1 times the field, as in `torch.nn.init`: a
+    transposed convolution's two fans are swapped.
     """
+    if not scale > 0:
+        raise PruningError(f"scale {scale!r} of the variance is not above 0")
     fans = dict(zip(("in", "out"), _fans(weight), strict=True))
     fans["avg"] = (fans["in"] + fans["out"]) / 2
     if fan not in fans:
@@ -66,6 +69,37 @@ def orthogonal(weight: Tensor, generator: torch.Generator, *, gain: float = 1.0)
     nn.init.orthogonal_(weight, gain, generator=generator)
 
 
+def delta_orthogonal(weight: Tensor, generator: torch.Generator, *, gain: float = 1.0) -> None:
+    """Orthonormal columns at the centre of each kernel, zero elsewhere: norms pass unchanged.
+
+    Source: Xiao et al. 2018, "Dynamical Isometry and a Mean Field Theory of CNNs", algorithm 1.
+
+    A matrix has no kernel and becomes orthogonal. Raises `PruningError` for a convolution of more
+    inputs than outputs, whose columns cannot be orthonormal, and for an even kernel, which has no
+    centre.
+    """
+    if weight.ndim == 2:
+        orthogonal(weight, generator, gain=gain)
+        return
+    outputs, inputs, *field = weight.shape
+    if inputs > outputs:
+        raise PruningError(f"delta_orthogonal needs inputs <= outputs, not {inputs} > {outputs}")
+    if any(size % 2 == 0 for size in field):
+        raise PruningError(f"delta_orthogonal needs a centre, which a kernel of {field} has not")
+    with torch.no_grad():
+        weight.zero_()
+        matrix = torch.empty(outputs, inputs, dtype=weight.dtype, device=weight.device)
+        orthogonal(matrix, generator, gain=gain)
+        centre = weight
+        for size in field:
+            centre = centre.select(2, size // 2)
+        centre.copy_(matrix)
+
+
 def _fans(weight: Tensor) -> tuple[float, float]:
+    if weight.ndim < 2:
+        raise PruningError(
+            f"a weight of shape {tuple(weight.shape)} has no fan: needs 2 dimensions"
+        )
     field = weight[0, 0].numel() if weight.ndim > 2 else 1
     return float(weight.shape[1] * field), float(weight.shape[0] * field)

@@ -9,7 +9,7 @@ from torch import nn
 from pruning.choices import resolve
 from pruning.models import build
 from pruning.randomness import generator
-from pruning.reinitialise import reinitialise
+from pruning.reinitialisation import reinitialise
 from stages.params import ModelSpec
 
 
