@@ -106,9 +106,11 @@ def output(folder: Path, manifest: Manifest, only: int | None = None) -> Iterato
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV table; floats keep every digit."""
+    """Write a CSV table, whole or not at all; floats keep every digit."""
     lines = [",".join(columns), *(",".join(_cell(value) for value in row) for row in rows)]
-    path.write_text("\n".join(lines) + "\n")
+    partial = path.with_suffix(".partial")
+    partial.write_text("\n".join(lines) + "\n")
+    partial.replace(path)
 
 
 def _cell(value: Any) -> str:

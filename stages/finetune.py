@@ -30,7 +30,6 @@ def finetune(
         from stages import folds, groups
         from stages.files import PREPARED, Manifest, pruned, start_of, tuned
         from stages.params import read
-        from stages.snapshot import describe
 
         study = read(params)
         study.round(round_)
@@ -53,13 +52,8 @@ def finetune(
         folder = tuned(experiment, round_)
         task = partial(recover_fold, study, experiment, round_)
         folds.run(task, study, manifest, folder, only=fold, training=True)
-        weights = {
-            "final": "weights as pruned",
-            "rewound": f"rewound to {describe(method.rewind)}",
-            "reinitialised": "weights drawn anew",
-        }[method.finetune.weights]
         for replicate in manifest.folds if fold is None else [fold]:
-            print(line(folder, round_, replicate, weights))
+            print(line(folder, round_, replicate))
 
 
 def recover_fold(
@@ -98,6 +92,7 @@ def recover_fold(
             resume=resume,
             report=report,
             checkpoint_minutes=study.checkpoint_minutes,
+            history_in=folder,
             start=plan.start,
             steps=plan.steps,
             snapshot=plan.optimizer_from,
@@ -118,14 +113,14 @@ def recover_fold(
     write_json(folder / "metrics.json", recovery.metrics(model, journal, sample, plan, facts))
 
 
-def line(folder: Path, n: int, fold: int, weights: str) -> str:
+def line(folder: Path, n: int, fold: int) -> str:
     """Return one fold's line: round, rewound to what, weights kept, percent remaining."""
     from pruning.facts import read_json
 
     facts: dict[str, Any] = read_json(folder / f"fold-{fold}" / "metrics.json")
     kept, total = facts["weights_kept"], facts["weights"]
     return (
-        f"round {n} fold {fold}: {weights}, {kept} of {total} weights kept, "
+        f"round {n} fold {fold}: rewound to {facts['rewound_to']}, {kept} of {total} weights kept, "
         f"{100 * kept / total:.2f} % remaining, validation accuracy "
         f"{100 * facts['validation_accuracy_before_recovery']:.2f} % before and "
         f"{100 * facts['validation_accuracy']:.2f} % after recovery"

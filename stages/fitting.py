@@ -69,6 +69,7 @@ def train(
     steps: int | None = None,
     snapshot: Snapshot | None = None,
     keep_at: Mapping[str, int] | None = None,
+    history_in: Path | None = None,
     rate: Callable[[int], float] | None = None,
     masks: Masks | None = None,
     method: Choice = "none",
@@ -91,7 +92,7 @@ def train(
     optimizer = optimizer_for(model, recipe)
     if snapshot is not None:
         restore(model, snapshot, optimizer=optimizer)
-    keeper = Keeper(model, optimizer, resume, checkpoint_minutes, keep_at or {})
+    keeper = Keeper(model, optimizer, resume, checkpoint_minutes, keep_at or {}, history_in)
     begin = keeper.begin(start)
     losses: list[Tensor] = []
 

@@ -1,13 +1,13 @@
 """Run one stage for all its folds into one output folder, seen in MLflow."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from pruning.errors import PruningError
-from stages import tracking
+from stages import records, tracking
 from stages.files import RESUME, Manifest, output
 from stages.params import Params
 from stages.workers import Report, each_fold
@@ -34,11 +34,11 @@ def run(
     folds = _chosen(manifest, only)
     facts = manifest.facts()
     trackers: list[tracking.Tracker] = []
+    lives: dict[int, tracking.Live] = {}
 
     def open_tracker() -> None:
         tracker = stack.enter_context(tracking.open(study=params.study, enabled=params.tracking))
-        for fold in folds if training else ():
-            tracker.live(folder, facts, fold)
+        lives.update({fold: tracker.live(folder, facts, fold) for fold in folds if training})
         trackers.append(tracker)
 
     with ExitStack() as stack:
@@ -50,11 +50,17 @@ def run(
                 label=f"{manifest.stage} {manifest.experiment} round {manifest.round}",
                 device=params.training.device,
                 meanwhile=open_tracker if training else None,
+                watch=lambda: _show_progress(lives, unfinished),
             )
         if not training and "DVC_STAGE" not in os.environ:
             open_tracker()
         for tracker in trackers:
             tracker.log(folder)
+
+
+def _show_progress(lives: Mapping[int, tracking.Live], unfinished: Path) -> None:
+    for fold, live in lives.items():
+        live.progress(records.rows(unfinished / f"fold-{fold}" / "history.csv"))
 
 
 def _one(task: FoldTask, unfinished: Path, resume: Path, fold: int, report: Report) -> None:

@@ -59,8 +59,13 @@ class Keeper:
         folder: Path,
         minutes: float,
         keep_at: Mapping[str, int],
+        history_in: Path | None = None,
     ) -> None:
-        """Keep checkpoints in `folder` every so many `minutes`, snapshots at the given steps."""
+        """Keep checkpoints in `folder` every so many `minutes`, snapshots at the given steps.
+
+        The history so far is always in `history_in`, for those who watch.
+        """
+        self.history_in = history_in
         self.model, self.optimizer = model, optimizer
         self.folder, self.minutes, self.keep_at = folder, minutes, keep_at
         self.journal = Journal()
@@ -90,6 +95,8 @@ class Keeper:
         loss, accuracy = found
         self.journal.history.append((step, epoch, "train", train_loss, None, rate))
         self.journal.history.append((step, epoch, "validation", loss, accuracy, rate))
+        if self.history_in:
+            self.journal.write_history(self.history_in)
         self.last_good = capture(self.model, self.optimizer, step)
         self.course_state = self.course.state() if self.course else {}
         if accuracy > self.journal.best_accuracy:

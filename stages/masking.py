@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pruning import masks as mask_tools
 from pruning.controls import shuffle
+from pruning.errors import PruningError
 from pruning.layouts import layouts
 from pruning.network import load
 from pruning.prunable import prunable
@@ -72,6 +74,25 @@ def masks_of_round(
     places = layouts(model, dict(_up(model, choices)))
     source = generator(sample.seed, "shuffle", n)
     return shuffle(masks, source, granularity=choices.granularity, layouts=places)
+
+
+def check_target(masks: Mapping[str, Tensor], goal: float, choices: Prune) -> None:
+    """Refuse masks that miss their target by more than rounding: half a weight, or one a layer.
+
+    Asked of every mask whose allocation has a budget in single weights; larger pieces and N:M keep
+    an exact number of pieces, a threshold and splicing have no budget.
+    """
+    allocation, during = choices.allocation, choices.during["name"]
+    slack = {"global": 0.5, "erk": 0.5, "layerwise": 0.5 * len(masks)}.get(allocation["name"])
+    exact = choices.granularity == "weight" and during in ("hard", "rigl", "set", "gradual")
+    if slack is None or len(allocation) > 1 or not exact:
+        return
+    weights = sum(mask.numel() for mask in masks.values())
+    kept, wanted = mask_tools.kept(masks), weights * (1 - goal)
+    if abs(kept - wanted) > slack + 1e-6:
+        raise PruningError(
+            f"{kept} of {weights} weights kept where sparsity {goal:g} asks for {wanted:.1f}"
+        )
 
 
 def _up(model: nn.Module, choices: Prune) -> list[tuple[str, Tensor]]:

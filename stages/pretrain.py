@@ -50,6 +50,7 @@ def train_fold(study: "Params", folder: Path, resume: Path, fold: int, report: "
         report=report,
         checkpoint_minutes=study.checkpoint_minutes,
         keep_at=steps | epochs,
+        history_in=folder,
         method=recipe.during,
     )
     journal.write_history(folder)

@@ -107,10 +107,12 @@ def prune_fold(
     network.model.to(sample.device)
     goal = targets.target(study, experiment, n)
     ended = targets.stopped(study, experiment, n)
-    masks = dict(network.masks)
+    masks, choices = dict(network.masks), study.method(experiment).prune
     if not ended:
         found = study, experiment, n, fold, sample, network.model, network.masks, goal
         masks = masking.masks_of_round(*found)
+        if not choices.in_training:
+            masking.check_target(masks, goal, choices)
     mask_tools.apply(network.model, masks)
     loss, accuracy = evaluate(network.model, sample.validation())
     write(Network(network.model, masks, network.spec, network.input_shape), folder)

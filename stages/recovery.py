@@ -19,6 +19,7 @@ from stages import snapshots
 from stages.files import fold_of, start_of
 from stages.fitting import learning_rate_of
 from stages.journal import Journal
+from stages.masking import check_target
 from stages.models import redraw
 from stages.params import Finetune, Params, Prune, Training
 from stages.samples import Samples
@@ -37,6 +38,7 @@ class Plan:
     optimizer_from: Snapshot | None
     seed: int
     round: int
+    rewound_to: str
 
 
 def plan(study: Params, experiment: str, n: int, fold: int, sample: Samples) -> Plan:
@@ -57,6 +59,7 @@ def plan(study: Params, experiment: str, n: int, fold: int, sample: Samples) -> 
         optimizer_from=rewind if continues else None,
         seed=sample.seed,
         round=n,
+        rewound_to=_origin(settings, rewind.step),
     )
 
 
@@ -75,9 +78,11 @@ def dense_weights(experiment: str, fold: int) -> dict[str, Tensor]:
 
 
 def check_sparsity(masks: Mapping[str, Tensor], before: Mapping[str, Any], choices: Prune) -> None:
-    """Refuse masks that recovery has moved away from the sparsity that was to be held."""
+    """Refuse masks that recovery has moved away from the sparsity that was to be reached."""
     if choices.during["name"] in ("none", "slimming"):
         return
+    if not before["stopped"]:
+        check_target(masks, before["target_sparsity"], choices)
     kept = mask_tools.kept(masks)
     if not choices.in_training and kept != before["weights_kept"]:
         raise PruningError(
@@ -106,9 +111,19 @@ def metrics(
         "validation_loss": loss,
         "validation_accuracy": accuracy,
         "best_validation_accuracy": max(accuracy, journal.best_accuracy),
+        "rewound_to": plan.rewound_to,
         "recovery_start": plan.start,
         "recovery_steps": plan.steps - plan.start if journal.history else 0,
     }
+
+
+def _origin(settings: Finetune, step: int) -> str:
+    """Return in words what the starting weights were rewound to."""
+    return {
+        "final": "nothing",
+        "rewound": f"step {step}",
+        "reinitialised": "fresh weights",
+    }[settings.weights]
 
 
 def _recipe(training: Training, settings: Finetune) -> Training:

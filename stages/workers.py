@@ -13,6 +13,10 @@ LINE_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
+WATCH_EVERY = 5.0
+"""Seconds between two looks at how the folds' training goes."""
+
+
 class Report(Protocol):
     """Tells how far a fold is."""
 
@@ -30,10 +34,12 @@ def each_fold(
     label: str,
     device: str = "cpu",
     meanwhile: Callable[[], None] | None = None,
+    watch: Callable[[], None] | None = None,
 ) -> None:
     """Run `task(fold, report)` for every fold and raise the first error once all have stopped.
 
-    `meanwhile` is called in this process as soon as the workers are at work. On an accelerator the
+    `meanwhile` is called in this process as soon as the workers are at work, and `watch` every few
+    seconds from then on. On an accelerator the
     folds run one after the other in this process, which may not be forked.
     """
     if device != "cpu" or "fork" not in _start_methods():
@@ -49,7 +55,7 @@ def each_fold(
         futures = [pool.submit(_run, task, fold, index) for index, fold in enumerate(folds)]
         if meanwhile:
             meanwhile()
-        _follow(futures, counters, label)
+        _follow(futures, counters, label, watch)
     for future in futures:
         future.result()
 
@@ -81,8 +87,13 @@ def _run(task: Callable[[int, Report], None], fold: int, index: int) -> None:
     task(fold, report)
 
 
-def _follow(futures: "list[Future[None]]", counters: "SynchronizedArray[int]", label: str) -> None:
-    show = _display(label)
+def _follow(
+    futures: "list[Future[None]]",
+    counters: "SynchronizedArray[int]",
+    label: str,
+    watch: Callable[[], None] | None,
+) -> None:
+    show, watched = _display(label), time.monotonic()
     pending = set(futures)
     while pending:
         _, pending = wait(pending, timeout=0.2)
@@ -91,6 +102,9 @@ def _follow(futures: "list[Future[None]]", counters: "SynchronizedArray[int]", l
         # Folds that have not begun are taken to be as long as those that have.
         total = sum(known) + (len(futures) - len(known)) * (max(known) if known else 0)
         show(sum(values[::2]), total)
+        if watch and time.monotonic() - watched >= WATCH_EVERY:
+            watch()
+            watched = time.monotonic()
     show(-1, -1)
 
 

@@ -104,7 +104,7 @@ def new_study(folder: Path, params: dict) -> Study:
     return study
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Study:
     """Return a study that `dvc repro` has run from nothing."""
     study = new_study(tmp_path_factory.mktemp("study") / "small", SMALL)

@@ -1,0 +1,36 @@
+"""Stages that a person runs by hand beside `dvc repro`: a dry run, a sensitivity analysis."""
+
+import pandas as pd
+
+
+def test_a_dry_run_lists_what_would_go_and_writes_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in (finished.folder / "work").rglob("*")}
+    finished_params = (finished.folder / "params.yaml").read_text()
+
+    def filters(params):
+        params["methods"]["at-once"]["prune"]["granularity"] = "filter"
+
+    finished.params(filters)
+    options = ("--experiment", "at-once", "--round", "1", "--dry-run")
+    said = finished.stage("prune", *options).stdout
+    (finished.folder / "params.yaml").write_text(finished_params)
+    # conv1 of width 4 keeps half of its 4 filters, 9 weights each
+    assert "conv1.weight" in said
+    assert "keeps 18 of 36 weights, 2 of 4 filters, sparsity 0.5000" in said
+    assert "not up for pruning: bn1.weight, bn1.bias" in said
+    assert "would die: no layer" in said
+    assert "4 channels: bn1.bias[0], bn1.weight[0], conv1.weight[0], conv2.weight[1]" in said
+    after = {path: path.stat().st_mtime_ns for path in (finished.folder / "work").rglob("*")}
+    assert after == before
+
+
+def test_sensitivity_measures_each_layer_alone_and_proposes_ratios(finished):
+    said = finished.stage("sensitivity", "--experiment", "at-once").stdout
+    folder = finished.folder / "results" / "at-once" / "sensitivity"
+    table = pd.read_csv(folder / "fold-0" / "sensitivity.csv")
+    layers = ["conv1.weight", "conv2.weight", "conv3.weight", "linear.weight"]
+    assert list(table["layer"].unique()) == layers
+    dense = table[table["sparsity"] == 0]["validation_accuracy"]
+    assert dense.nunique() == 1  # nothing pruned: the same network for every layer
+    assert (folder / "sensitivity.png").stat().st_size > 0
+    assert all(f"{layer}: 0" in said for layer in layers)
