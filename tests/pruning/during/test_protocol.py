@@ -1,0 +1,160 @@
+"""What every method owes to the loop that runs it, whatever the optimizer and the precision."""
+
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pruning import PruningError, catalogue, fit, prune
+from pruning import masks as mask_tools
+from pruning.choices import resolve
+
+QUICK: dict[str, dict[str, Any]] = {
+    "gradual": {"frequency": 2},
+    "hard": {},
+    "none": {},
+    "rigl": {"frequency": 2},
+    "rnn": {"start": 1, "ramp": 3, "end": 9, "frequency": 1},
+    "set": {"frequency": 2, "unit": "steps"},
+    "slimming": {},
+    "soft": {"frequency": 3, "unit": "steps"},
+    "splicing": {},
+}
+HOLDS = ("hard", "rigl", "set", "slimming")
+VISIBLE = ("none", "soft")
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=1e-2),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.05, initial_accumulator_value=0.1),
+}
+pytestmark = pytest.mark.filterwarnings("ignore::pruning.pruner.LayerCollapse")
+
+
+def start(runs: Any, method: str, model: Any, optimizer: str = "sgd", **changes: Any) -> Any:
+    made = OPTIMIZERS[optimizer](model.parameters())
+    given_ = {"masks": prune(model, 0.6)} if method in HOLDS else {}
+    return runs.training(model, 0.6, optimizer=made, **given_, **changes)
+
+
+def test_every_method_of_the_catalogue_is_tested() -> None:
+    assert catalogue.entries("during").keys() == QUICK.keys()
+    for entry in catalogue.entries("during").values():
+        assert entry.source and entry.meaning.endswith(".")
+
+
+@pytest.mark.parametrize("method", sorted(QUICK))
+@settings(max_examples=8)
+@given(
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    precision=st.sampled_from(["float32", "bfloat16", "float16"]),
+    clip=st.sampled_from([None, 0.5]),
+)
+def test_no_pruned_weight_shows_at_any_step(
+    runs: Any, method: str, optimizer: str, precision: str, clip: float | None
+) -> None:
+    model = runs.network()
+    training = start(runs, method, model, optimizer)
+    with resolve("during", {"name": method} | QUICK[method])(training) as course:
+
+        def look(step: int, _: Any) -> None:
+            if method not in VISIBLE or (method == "soft" and step % 3 == 0):
+                mask_tools.verify(model, course.masks)
+            mask_tools.check(course.masks, model)
+
+        fit(
+            model,
+            runs.batches(),
+            training.optimizer,
+            lambda m, b: runs.loss(m, b).float(),
+            steps=training.steps,
+            clip=clip,
+            precision=precision,
+            hooks=[course.hook, look],
+        )
+    mask_tools.verify(model, course.masks)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    expected = {"none": (0.0, 0.0), "splicing": (0.2, 0.9), "rnn": (0.2, 0.9)}
+    least, most = expected.get(method, (0.59, 0.61))
+    assert least <= mask_tools.sparsity(course.masks) <= most
+
+
+@pytest.mark.parametrize("method", sorted(QUICK))
+def test_nothing_stays_behind_not_even_after_an_error(runs: Any, method: str) -> None:
+    model = runs.network()
+    training = start(runs, method, model)
+    choice = resolve("during", {"name": method} | QUICK[method])
+    with pytest.raises(KeyError, match="stopped"), choice(training) as course:
+        for step, batch in zip(range(3), runs.batches(), strict=False):
+            training.optimizer.zero_grad()
+            runs.loss(model, batch).backward()
+            training.optimizer.step()
+            course.hook(step + 1, torch.zeros(()))
+        raise KeyError("stopped")
+    free = deepcopy(model)
+    optimizer = OPTIMIZERS["sgd"](free.parameters())
+    training.optimizer.state.clear()
+    optimizer.param_groups[0].update(weight_decay=1e-2)
+    for either, own in ((model, training.optimizer), (free, optimizer)):
+        fit(either, runs.batches(), own, runs.loss, steps=2)
+    assert all(map(torch.equal, model.parameters(), free.parameters()))
+
+
+def twice(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return state, deepcopy(state)
+
+
+@pytest.mark.parametrize("method", sorted(QUICK))
+def test_masks_and_state_that_the_caller_holds_are_never_changed(runs: Any, method: str) -> None:
+    model = runs.network()
+    training = start(runs, method, model)
+    before = deepcopy(training.masks)
+    with resolve("during", {"name": method} | QUICK[method])(training) as course:
+        states: list[Any] = []
+        fit(
+            model,
+            runs.batches(),
+            training.optimizer,
+            runs.loss,
+            steps=4,
+            hooks=[course.hook, lambda *_: states.append(twice(course.state()))],
+        )
+    assert training.masks.keys() == before.keys()
+    assert all(torch.equal(training.masks[name], mask) for name, mask in before.items())
+    for kept, copy in states:
+        assert kept.keys() == copy.keys()
+        assert all(torch.equal(kept[name], copy[name]) for name in kept)
+
+
+@pytest.mark.parametrize("method", sorted(QUICK))
+def test_a_run_without_steps_left_changes_nothing(runs: Any, method: str) -> None:
+    model = runs.network()
+    state = runs.run(start(runs, method, model), {"name": method} | QUICK[method]).state()
+    after = deepcopy(model.state_dict())
+    training = start(runs, method, model, start=12, state=state)
+    course = runs.run(training, {"name": method} | QUICK[method])
+    assert all(torch.equal(after[name], value) for name, value in model.state_dict().items())
+    for name, mask in course.masks.items():
+        assert torch.equal(mask, state[f"mask/{name}"])
+
+
+@pytest.mark.parametrize("method", ["gradual", "soft"])
+def test_data_may_decide_in_the_middle_of_training(runs: Any, method: str) -> None:
+    from pruning import classification
+
+    model = runs.network()
+    evidence = classification([next(runs.batches(k)) for k in range(2)])
+    choose = partial(prune, criterion="snip", evidence=evidence)
+    training = start(runs, method, model, choose=choose)
+    course = runs.run(training, {"name": method} | QUICK[method])
+    mask_tools.verify(model, course.masks)
+    assert 0.59 < mask_tools.sparsity(course.masks) < 0.61
+
+
+def test_an_unknown_method_is_told_with_the_choices() -> None:
+    with pytest.raises(PruningError, match="unknown during 'hope'; choose from gradual, hard, no"):
+        resolve("during", "hope")
