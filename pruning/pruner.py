@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pruning import masks, semi_structured
 from pruning.choices import Choice, name_of, resolve
+from pruning.comparing import count
 from pruning.errors import PruningError, unknown
 from pruning.evidence import Evidence
 from pruning.granularity import alive, any_kept, check, coarsen, expand, piece_shape
@@ -199,7 +200,7 @@ def _within(previous: Masks | None, found: Masks) -> Masks:
 
 
 def _report_collapse(found: Masks, sparsity: float | None, on_collapse: str) -> None:
-    lost = masks.collapsed(found)
+    lost = [name for name, mask in found.items() if not count(mask)]
     if not lost:
         return
     target = "" if sparsity is None else f"at sparsity {sparsity:.4g} "

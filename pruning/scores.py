@@ -61,6 +61,15 @@ def blocks(score: AnyScore, alive: Tensor | None = None) -> Iterator[tuple[int, 
         yield start, block
 
 
+def sample(score: AnyScore, stride: int, alive: Tensor | None = None) -> Tensor:
+    """Return every `stride`-th of the flattened scores; where not `alive` the score is -inf."""
+    flat = score.weight.flatten() if isinstance(score, Elementwise) else score.flatten()
+    taken = flat[::stride]
+    if isinstance(score, Elementwise):
+        taken = score.function(taken)
+    return taken if alive is None else taken.masked_fill(~alive.flatten()[::stride], -torch.inf)
+
+
 def check_scores(scores: AnyScores, params: Mapping[str, Tensor], criterion: str) -> None:
     """Refuse scores that miss a layer, do not broadcast to it, or cannot be ranked."""
     if not isinstance(scores, Mapping):
@@ -92,7 +101,8 @@ def _check_values(score: AnyScore, name: str, criterion: str) -> None:
             f"criterion {criterion!r} returned {values.dtype} for layer {name!r}, not floats"
         )
     for _, block in blocks(score):
-        # One comparison refuses both; -inf is how pieces that are no longer alive are ranked.
-        if not bool((block > -torch.inf).all()):
-            what = "NaN" if bool(block.isnan().any()) else "-inf"
+        # NaN is the least of all; -inf is how pieces that are no longer alive are ranked.
+        least = block.amin() if block.numel() else torch.tensor(0.0)
+        if not bool(least > -torch.inf):
+            what = "NaN" if bool(least.isnan()) else "-inf"
             raise PruningError(f"criterion {criterion!r} returned {what} for layer {name!r}")

@@ -1,13 +1,15 @@
 """Keep exactly so many of the highest scores, ties by position, without sorting or copying all."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import floor
 
 import torch
 from torch import Tensor
 
+from pruning.comparing import above, at_least, chosen, count, places
 from pruning.errors import PruningError
-from pruning.scores import BLOCK, AnyScore, AnyScores, blocks
+from pruning.scores import BLOCK, AnyScore, AnyScores, blocks, sample
 
 SAMPLE = 1 << 16
 """Scores sampled to bracket the threshold; what falls between is then ranked exactly."""
@@ -62,61 +64,77 @@ def _mask(
     flat = mask.view(-1)
     for start, block in blocks(score, alive):
         kept = flat[start : start + BLOCK]
-        torch.gt(block, threshold, out=kept)
+        kept.copy_(above(block, threshold))
         if ties:
-            equal = (block == threshold).nonzero().flatten()[:ties]
+            equal = places(block, threshold)[:ties]
             kept[equal] = True
             ties -= equal.numel()
     return mask, ties
 
 
-def _threshold(scores: AnyScores, count: int, alive: Mapping[str, Tensor]) -> tuple[Tensor, int]:
-    """Return the `count`-th largest score and how many scores equal to it are still kept."""
-    low, high = _bracket(scores, count, alive)
-    above, between = _split(scores, alive, low, high)
-    if not above < count <= above + between.numel():
-        # The sample misled (many ties, or a sorted layer): rank everything, exactly.
-        above, between = _split(scores, alive, None, None)
-    rank = count - above
+def _threshold(scores: AnyScores, kept: int, alive: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+    """Return the `kept`-th largest score and how many scores equal to it are still kept."""
+    over, between = 0, torch.empty(0)
+    bracket = _bracket(scores, kept, alive)
+    if bracket is not None:
+        over, between = _split(scores, alive, bracket)
+    if not over < kept <= over + between.numel():
+        # No sample, or one that misled (many ties, a sorted layer): rank everything, exactly.
+        everything = [
+            part for n, score in scores.items() for _, part in blocks(score, alive.get(n))
+        ]
+        over, between = 0, torch.cat(everything)
+    rank = kept - over
     # One element, not a scalar: torch would round a scalar to the precision of what it meets.
     threshold = between.kthvalue(between.numel() - rank + 1, keepdim=True).values
     return threshold, rank - int((between > threshold).sum())
 
 
-def _bracket(
-    scores: AnyScores, count: int, alive: Mapping[str, Tensor]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Guess two scores that lie around the threshold, from an evenly spaced sample."""
+@dataclass(frozen=True)
+class _Bracket:
+    """Two scores around the threshold (None: no bound), and room for what lies between them."""
+
+    low: Tensor | None
+    high: Tensor | None
+    room: Tensor
+
+
+def _bracket(scores: AnyScores, kept: int, alive: Mapping[str, Tensor]) -> _Bracket | None:
+    """Guess a bracket from an evenly spaced sample, None where there are too few scores for one."""
     total = sum(score.numel() for score in scores.values())
     stride = total // SAMPLE
     if stride < 4:
-        return None, None
-    sample = torch.cat(
-        [
-            block[(-start) % stride :: stride]
-            for name, score in scores.items()
-            for start, block in blocks(score, alive.get(name))
-        ]
-    ).sort(descending=True)[0]
-    rank = count * sample.numel() // total
-    # Six standard deviations of a sampled rank at its widest: half the square root of the sample.
-    margin = 3 * int(sample.numel() ** 0.5) + 1
-    high = sample[rank - margin, None] if rank >= margin else None
-    low = sample[rank + margin, None] if rank + margin < sample.numel() else None
-    return low, high
+        return None
+    taken = [sample(score, stride, alive.get(name)) for name, score in scores.items()]
+    ranked = torch.cat(taken).sort(descending=True)[0]
+    size = ranked.numel()
+    rank, share = kept * size // total, kept / total
+    # Six standard deviations of the rank that the threshold has in the sample.
+    margin = 6 * int((size * share * (1 - share)) ** 0.5) + 8
+    high = ranked[rank - margin, None] if rank >= margin else None
+    low = ranked[rank + margin, None] if rank + margin < size else None
+    return _Bracket(low, high, ranked.new_empty(min(total, 4 * margin * stride)))
 
 
-def _split(
-    scores: AnyScores, alive: Mapping[str, Tensor], low: Tensor | None, high: Tensor | None
-) -> tuple[int, Tensor]:
-    """Return how many scores exceed `high`, and those from `low` to `high`."""
-    above, between = 0, []
+def _split(scores: AnyScores, alive: Mapping[str, Tensor], bracket: _Bracket) -> tuple[int, Tensor]:
+    """Return how many scores exceed the bracket, and those within; none where they overflow it.
+
+    They are gathered in one buffer: many small tensors between the blocks would keep the memory of
+    each block from being used for the next.
+    """
+    over = within = 0
     for name, score in scores.items():
         for _, block in blocks(score, alive.get(name)):
-            inside = block >= low if low is not None else torch.ones_like(block, dtype=torch.bool)
-            if high is not None:
-                over = block > high
-                above += int(over.sum())
-                inside &= ~over
-            between.append(block[inside])
-    return above, torch.cat(between)
+            inside = torch.ones_like(block, dtype=torch.bool)
+            if bracket.low is not None:
+                inside = at_least(block, bracket.low)
+            if bracket.high is not None:
+                higher = above(block, bracket.high)
+                over += count(higher)
+                inside ^= higher
+            part = chosen(block, inside)
+            if within + part.numel() > bracket.room.numel():
+                return 0, bracket.room[:0]
+            bracket.room[within : within + part.numel()] = part
+            within += part.numel()
+    return over, bracket.room[:within]
