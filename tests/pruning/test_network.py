@@ -211,7 +211,7 @@ def edit(folder: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda f: f.update(format=2), "not a network of format 1"),
+        (lambda f: f.update(format=3), "not a network of format 1"),
         (lambda f: f.pop("format"), "not a network of format 1"),
         (lambda f: f.pop("model"), r"lacks \['model'\]"),
         (lambda f: f.update(masks=[]), "model and masks must be mappings"),
