@@ -32,6 +32,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from pruning import masks as mask_tools
+from pruning.errors import PruningError
 from pruning.pruner import prune
 from pruning.randomness import generator
 from pruning.training import Hook
@@ -79,9 +81,16 @@ class Training:
         return {key.removeprefix(prefix): v for key, v in found if key.startswith(prefix)}
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that the masks name."""
+        """Return the parameters that the masks name; refuse masks that name none."""
+        masks = self.current()
+        if not masks:
+            raise PruningError(
+                f"the masks name no layer of {type(self.model).__name__} to prune while it trains; "
+                f"give masks.dense(prunable(model))"
+            )
+        mask_tools.check(masks, self.model)
         params = dict(self.model.named_parameters(remove_duplicate=False))
-        return {name: params[name] for name in self.current()}
+        return {name: params[name] for name in masks}
 
     def generator(self, purpose: str, step: int) -> torch.Generator:
         """Return the randomness of one step."""
@@ -98,5 +107,8 @@ class Course:
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all that resuming needs beside weights, optimizer and step."""
-        found = {f"{_MASK}{name}": mask for name, mask in self.masks.items()} | dict(self.extra())
+        masks = {f"{_MASK}{name}": mask for name, mask in self.masks.items()}
+        # Never empty: a run without masks is resumed too, and must not begin again.
+        started = {"started": torch.ones((), dtype=torch.bool)}
+        found = started | masks | dict(self.extra())
         return {name: value.clone() for name, value in found.items()}

@@ -26,7 +26,7 @@ def rnn(
     start: float | None = None,
     ramp: float | None = None,
     end: float | None = None,
-    frequency: int = 100,
+    frequency: int | None = None,
     unit: str = "steps",
     ratio: float = 1.5,
     quantile: float | None = None,
@@ -41,8 +41,9 @@ def rnn(
     a trained dense network: in `training.trained`, else in the model as it is given. It is taken
     over all layers of one type (`pool`: type, as published: LSTM input weights, LSTM recurrent
     weights, linear ones, ...), each layer alone, or each gate; or set as `q` for each layer.
-    `start` is one epoch, `ramp` and `end` a quarter and half of the run, unless set (in `unit`:
-    steps or epochs). The sparsity reached is near the target, never exact; after `end` the masks
+    Unless set (in `unit`: steps or epochs), `ramp` and `end` are a quarter and half of the run and
+    `start` one epoch, or half of `ramp` where that is less; `frequency` is 100 steps, or less for
+    twenty updates. The sparsity reached is near the target, never exact; after `end` the masks
     stay. Biases are not pruned.
     """
     times = _times(training, start, ramp, end, unit, frequency, ratio)
@@ -71,20 +72,22 @@ def _times(
     ramp: float | None,
     end: float | None,
     unit: str,
-    frequency: int,
+    frequency: int | None,
     ratio: float,
 ) -> ThresholdRamp:
     lengths = {"steps": 1, "epochs": training.steps_per_epoch}
     if unit not in lengths:
         raise unknown("unit of rnn", unit, lengths)
-    defaults = (training.steps_per_epoch, training.steps / 4, training.steps / 2)
-    begin, turn, stop = (
-        round(default if time is None else time * lengths[unit])
-        for time, default in zip((start, ramp, end), defaults, strict=True)
-    )
+
+    def step_of(time: float | None, default: float) -> int:
+        return round(default if time is None else time * lengths[unit])
+
+    turn, stop = step_of(ramp, training.steps / 4), step_of(end, training.steps / 2)
+    begin = step_of(start, min(training.steps_per_epoch, turn / 2))
     if stop > training.steps:
         raise PruningError(f"rnn: end {stop} is after the last step {training.steps}")
-    return ThresholdRamp(begin, turn, stop, frequency, ratio)
+    often = min(100, max((stop - begin) // 20, 1)) if frequency is None else frequency
+    return ThresholdRamp(begin, turn, stop, often, ratio)
 
 
 def _parts(training: Training, pool: str) -> dict[str, list[_Part]]:

@@ -158,3 +158,20 @@ def test_data_may_decide_in_the_middle_of_training(runs: Any, method: str) -> No
 def test_an_unknown_method_is_told_with_the_choices() -> None:
     with pytest.raises(PruningError, match="unknown during 'hope'; choose from gradual, hard, no"):
         resolve("during", "hope")
+
+
+def test_a_run_without_masks_is_resumed_and_does_not_begin_again(runs: Any) -> None:
+    model = runs.network()
+    slim = {"name": "slimming", "scale": 0.5}
+    state = runs.run(start(runs, "none", model, masks={}), slim, until=3).state()
+    scales = model[1].weight.detach().clone()
+    rest = start(runs, "none", model, masks={}, start=3, state=state)
+    with resolve("during", slim)(rest):
+        assert torch.equal(model[1].weight, scales)
+        assert not (scales == 0.5).all()
+
+
+@pytest.mark.parametrize("method", ["rnn", "splicing"])
+def test_masks_that_name_no_layer_are_refused(runs: Any, method: str) -> None:
+    with pytest.raises(PruningError, match="the masks name no layer of Sequential to prune while"):
+        runs.run(start(runs, method, runs.network(), masks={}), method)
