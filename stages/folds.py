@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from pruning.errors import PruningError
-from stages import records, tracking
+from stages import tracking
 from stages.files import RESUME, Manifest, output
 from stages.params import Params
+from stages.tracking import records
 from stages.workers import Report, each_fold
 
 FoldTask = Callable[[Path, Path, int, Report], None]

@@ -64,7 +64,7 @@ def folders(home: Path) -> list[Path]:
 
 def _outdated(folder: Path, home: Path) -> str:
     """Return the input that was made anew since `folder` was, or "" if there is none."""
-    from stages.records import read, stale
+    from stages.tracking.records import read, stale
 
     return stale(read(folder), home)
 

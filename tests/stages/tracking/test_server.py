@@ -12,7 +12,8 @@ import urllib.request
 
 import pytest
 
-from stages import mlflow_store, sync, tracking
+from stages import sync, tracking
+from stages.tracking import store
 
 # MLflow asks SQLAlchemy for what that will drop
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
@@ -130,8 +131,8 @@ def test_a_server_that_never_answers_is_given_up(study, monkeypatch, capsys):
 
 
 def test_a_process_that_keeps_the_lock_is_not_waited_for_for_ever(study, monkeypatch, capsys):
-    monkeypatch.setattr(mlflow_store, "PATIENCE", 0.1)
-    with mlflow_store.lock(study.home):
+    monkeypatch.setattr(store, "PATIENCE", 0.1)
+    with store.lock(study.home):
         assert tracking.open(study="digits").store is None
     assert f"another process keeps {study.home}/.tracking/lock locked" in capsys.readouterr().err
 

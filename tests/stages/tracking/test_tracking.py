@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import records, tracking
+from stages import tracking
+from stages.tracking import records
 
 # MLflow asks SQLAlchemy for what that will drop
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
@@ -120,9 +121,9 @@ def test_masks_checkpoints_tables_and_data_are_there(study, runs, client):
 
 
 def test_a_huge_file_stays_with_dvc_and_leaves_its_hash(study, runs, client, monkeypatch):
-    from stages import mlflow_log
+    from stages.tracking import log
 
-    monkeypatch.setattr(mlflow_log, "LARGE", 9)
+    monkeypatch.setattr(log, "LARGE", 9)
     study.prepared(), study.dense()
     log(study.tuned("magnitude", 1))
     (run,) = runs(experiment="magnitude", fold="0")

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.mlflow_store import Store, experiment_id, lock
-from stages.mlflow_write import write
-from stages.records import Record, upstream
+from stages.tracking.records import Record, upstream
+from stages.tracking.store import Store, experiment_id, lock
+from stages.tracking.write import write
 
 PARENT, SUPERSEDED = "mlflow.parentRunId", "superseded"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.mlflow_store import Store
+from stages.tracking.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.mlflow_store import Store, lock
-from stages.records import Point
+from stages.tracking.records import Point
+from stages.tracking.store import Store, lock
 
 # MLflow's own limits
 METRICS, ENTITIES, VALUE, TAG = 1000, 100, 6000, 5000

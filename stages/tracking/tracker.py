@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pruning.errors import PruningError
-from stages import mlflow_log, records
-from stages.mlflow_live import Training, bury
-from stages.mlflow_store import Store, address, connect, public
+from stages.tracking import log, records
+from stages.tracking.live import Training, bury
+from stages.tracking.store import Store, address, connect, public
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,7 +67,7 @@ class Tracker:
         """
 
         def work(store: Store) -> bool:
-            return mlflow_log.log_folder(store, folder, restored=restored, sources=not restored)
+            return log.log_folder(store, folder, restored=restored, sources=not restored)
 
         done = self._try(work, False)
         for live in self.lives:
@@ -91,7 +91,7 @@ class Tracker:
 
         `build` gives (model, example batch) and is called only if it is not there yet.
         """
-        return self._try(lambda store: mlflow_log.log_model(store, fold_folder, build), None)
+        return self._try(lambda store: log.log_model(store, fold_folder, build), None)
 
     def __enter__(self) -> "Tracker":
         """Return the tracker itself."""

@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages import mlflow_runs as runs
-from stages.mlflow_store import Store
-from stages.mlflow_write import write, write_file, write_params, write_tables
-from stages.records import (
+from stages.tracking import runs
+from stages.tracking.records import (
     MANIFEST,
     Record,
     curves,
@@ -23,6 +21,8 @@ from stages.records import (
     summary,
     upstream,
 )
+from stages.tracking.store import Store
+from stages.tracking.write import write, write_file, write_params, write_tables
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,7 +59,7 @@ def log_model(
     store: Store, fold_folder: Path, build: "Callable[[], tuple[nn.Module, Tensor]]"
 ) -> str | None:
     """Log the fold's network as the model of its experiment unless it is that already."""
-    from stages.mlflow_model import log_network_model
+    from stages.tracking.model import log_network_model
 
     record = read(fold_folder.parent)
     parent = runs.find(store, record).parent

@@ -6,10 +6,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from stages.mlflow_runs import find, logged
-from stages.mlflow_store import Store, experiment_id
-from stages.mlflow_write import write
-from stages.records import Record, curves
+from stages.tracking.records import Record, curves
+from stages.tracking.runs import find, logged
+from stages.tracking.store import Store, experiment_id
+from stages.tracking.write import write
 
 LIVE = "live"
 
