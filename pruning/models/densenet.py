@@ -5,12 +5,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def densenet40(*, num_classes: int = 10, in_channels: int = 3, growth: int = 12) -> nn.Module:
+def densenet40(
+    *, num_classes: int = 10, in_channels: int = 3, growth: int = 12, stem: int = 16
+) -> nn.Module:
     """40 layers without bottlenecks, growth rate 12: 1.0M parameters.
 
-    Source: Huang et al. 2017, table 2.
+    Source: Huang et al. 2017, table 2. The code of Liu et al. 2017, "Network Slimming", and of Liu
+    et al. 2019, "Rethinking", starts with `stem` 24, twice the growth rate: 1.06M.
     """
-    return _DenseNet(12, 1, 1.0, 16, growth, num_classes, in_channels)
+    return _DenseNet(12, 1, 1.0, stem, growth, num_classes, in_channels)
 
 
 def densenet_bc100(*, num_classes: int = 10, in_channels: int = 3, growth: int = 12) -> nn.Module:

@@ -3,12 +3,23 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pruning.errors import unknown
 
-def preresnet110(*, num_classes: int = 10, in_channels: int = 3, width: int = 16) -> nn.Module:
-    """110 layers in blocks of two convolutions, 1.7M parameters.
+BLOCKS = ("basic", "bottleneck")
 
-    Source: He et al. 2016b, "Identity Mappings in Deep Residual Networks", section 4.
+
+def preresnet110(
+    *, num_classes: int = 10, in_channels: int = 3, width: int = 16, block: str = "basic"
+) -> nn.Module:
+    """110 layers in blocks of two convolutions, 1.7M parameters; 1.1M with bottlenecks.
+
+    Source: He et al. 2016b, "Identity Mappings in Deep Residual Networks", section 4. The code of
+    Liu et al. 2019, "Rethinking", builds its "PreResNet-110" with `block` bottleneck.
     """
+    if block not in BLOCKS:
+        raise unknown("block", block, BLOCKS)
+    if block == "bottleneck":
+        return _PreResNet(_Bottleneck, 12, num_classes, in_channels, width)
     return _PreResNet(_Basic, 18, num_classes, in_channels, width)
 
 
