@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruning.coupling.tracks import FIXED, Flags, Ids
+from pruning.coupling.tracks import FIXED, Flags, Ids, Weight
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,25 @@ class Holdings:
     masked_dies: bool = False
     _kernels: dict[str, Flags] = field(default_factory=dict)
 
-    def kernels(self, name: str) -> Flags:
+    def kernels(self, weight: Weight) -> Flags:
         """Return for a weight (A, B, *kernel) which of its (A, B) kernels may be non-zero."""
+        name = weight.name
         if name not in self._kernels:
             found = self.nonzero(name)
             self._kernels[name] = (found.flatten(2).any(2) if found.ndim > 2 else found).numpy()
-        return self._kernels[name]
+        return self._kernels[name][weight.rows]
 
-    def slices(self, name: str, dim: int) -> Flags:
+    def slices(self, weight: Weight, dim: int) -> Flags:
         """Return which slices along `dim` of a tensor may be non-zero."""
-        found = self.nonzero(name)
+        found = self.nonzero(weight.name)[weight.rows]
         others = [d for d in range(found.ndim) if d != dim]
         return (found.any(dim=others) if others else found).numpy()
 
-    def shift(self, name: str | None, size: int) -> Flags:
+    def shift(self, bias: Weight | None, size: int) -> Flags:
         """Return which of `size` biases may be non-zero; without a bias none is."""
-        if name is None or self.masked_dies:
+        if bias is None or self.masked_dies:
             return np.zeros(size, dtype=bool)
-        return self.nonzero(name).numpy()
+        return self.slices(bias, 0)
 
 
 @dataclass(frozen=True)

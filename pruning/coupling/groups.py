@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from pruning.coupling.copies import Example, skeleton
 from pruning.coupling.exporting import export
+from pruning.coupling.notes import Reason
 from pruning.coupling.resolve import Classes, reasons, resolve
-from pruning.coupling.trace import Reason, Trace
+from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import Flags, Ids
 from pruning.coupling.walk import numbers, selectable, walk
 

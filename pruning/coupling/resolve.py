@@ -7,7 +7,8 @@ import numpy as np
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
-from pruning.coupling.trace import Grouped, Reason, Trace
+from pruning.coupling.notes import Grouped, Reason
+from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import FIXED, Flags, Ids, first, varying
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from pruning.coupling.flow import Flow
-from pruning.coupling.tracks import Flags, Ids
+from pruning.coupling.tracks import Flags, Ids, Weight
 
 Zero = Literal["all", "any", "first", "never"]
 """A pointwise result is zero where all, any or the first of the operands are; or never."""
@@ -17,7 +17,7 @@ Zero = Literal["all", "any", "first", "never"]
 class Source:
     """A parameter or buffer used as an activation: `outs` are its slices along `dim`."""
 
-    weight: str
+    weight: Weight
     dim: int
     outs: Ids
 
@@ -104,8 +104,8 @@ class Product:
     multiplies on the example inputs: MACs = positions * weights.
     """
 
-    weight: str
-    bias: str | None
+    weight: Weight
+    bias: Weight | None
     ins: Ids
     outs: Ids
     groups: int
@@ -148,9 +148,9 @@ class Scaling:
 
     ins: Ids
     outs: Ids
-    scale: str | None
-    shift: str | None
-    centre: str | None
+    scale: Weight | None
+    shift: Weight | None
+    centre: Weight | None
 
     def inputs(self) -> Sequence[Ids]:
         """Return the channels before it."""
@@ -168,7 +168,7 @@ class Scaling:
     def _scale(self, flow: Flow) -> Flags:
         if self.scale is None:
             return np.ones(self.outs.size, dtype=bool)
-        return flow.holdings.nonzero(self.scale).numpy()
+        return flow.holdings.slices(self.scale, 0)
 
     def needs(self, flow: Flow) -> None:
         """Need the inputs that are not multiplied by zero."""

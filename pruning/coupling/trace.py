@@ -1,12 +1,13 @@
 """The ledger of a walk through a graph: ids, ties, pins, steps, and what shapes ask for."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pruning.coupling.flow import Step
+from pruning.coupling.notes import Grouped, Padding, Reason, Resize
 from pruning.coupling.steps import Blank, Bundle, Pointwise, Sink, Source, Zero
 from pruning.coupling.tracks import (
     FIXED,
@@ -19,63 +20,6 @@ from pruning.coupling.tracks import (
     spread,
     varying,
 )
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Which operation pinned channels, and in which module of the network."""
-
-    operation: str
-    module: str
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        return f"{self.operation} in {self.module or 'the network itself'}"
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operation of the graph with its arguments by name, tensors as tracks or weights."""
-
-    operation: str
-    args: Mapping[str, Any]
-    shapes: tuple[tuple[int, ...], ...]
-    module: str
-    is_zero_at_zero: Callable[[], bool]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the first or only result."""
-        return self.shapes[0]
-
-
-@dataclass(frozen=True)
-class Resize:
-    """A reshape, split or slice whose sizes the forward may have written down as numbers."""
-
-    module: str
-    operation: str
-    ids: Ids
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Grouped:
-    """A convolution in groups: whole groups go, or the same position of every group."""
-
-    weight: str
-    ins: Ids
-    outs: Ids
-    columns: Ids
-
-
-@dataclass(frozen=True)
-class Padding:
-    """Channels of zeros that a module adds, and the attributes of it that say how many."""
-
-    module: str
-    attributes: tuple[str, ...]
-    ids: tuple[Ids, ...]
 
 
 @dataclass
@@ -124,10 +68,15 @@ class Trace:
             left, right = left[~fixed], right[~fixed]
         self.ties.append((left, right))
 
-    def make(self, name: str, dim: int, outs: Ids) -> None:
+    def ids(self, weight: Weight, dim: int) -> Ids:
+        """Return the ids of a weight's slices along a dimension."""
+        ids = self.dims[weight.name][dim]
+        return ids if dim else ids[weight.rows]
+
+    def make(self, weight: Weight, dim: int, outs: Ids) -> None:
         """Let the slices of a parameter along `dim` make the channels `outs`."""
-        self.tie(self.dims[name][dim], outs)
-        self.makes.setdefault(name, set()).add(dim)
+        self.tie(self.ids(weight, dim), outs)
+        self.makes.setdefault(weight.name, set()).add(dim)
 
     def pin(self, ids: Ids, operation: str = "") -> None:
         """Keep these channels for good, and take them as needed."""
@@ -142,8 +91,8 @@ class Trace:
         for dim, size in enumerate(value.shape):
             if size > 1:
                 outs = self.fresh((size,))
-                self.make(value.name, dim, outs)
-                self.steps.append(Source(value.name, dim, outs))
+                self.make(value, dim, outs)
+                self.steps.append(Source(value, dim, outs))
                 layers.append(spread(outs, dim, len(value.shape)))
         return Track(value.shape, tuple(layers))
 
@@ -178,8 +127,8 @@ class Trace:
     def pin_track(self, value: Any) -> None:
         """Pin every channel of a tensor, a weight or a nest of them."""
         if isinstance(value, Weight):
-            for ids in self.dims[value.name]:
-                self.pin(ids)
+            for dim in range(len(value.shape)):
+                self.pin(self.ids(value, dim))
         elif isinstance(value, Track):
             for layer in value.layers:
                 self.pin(layer)

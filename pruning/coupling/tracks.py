@@ -34,10 +34,26 @@ class Track:
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter or buffer of the model, by its dotted name."""
+    """A parameter or buffer of the model, or a run of its first dimension, by its dotted name."""
 
     name: str
     shape: tuple[int, ...]
+    start: int = 0
+    whole: bool = True
+
+    @property
+    def rows(self) -> slice:
+        """The run of the first dimension."""
+        return slice(self.start, self.start + self.shape[0])
+
+    @property
+    def label(self) -> str:
+        """Its name, with the run where it is not the whole parameter."""
+        return self.name if self.whole else f"{self.name}[{self.start}:{self.rows.stop}]"
+
+    def run(self, start: int, size: int) -> "Weight":
+        """Return the run of `size` slices from `start` on."""
+        return Weight(self.name, (size, *self.shape[1:]), self.start + start, whole=False)
 
 
 def varying(layer: Ids) -> tuple[int, ...]:

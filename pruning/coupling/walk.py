@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from pruning.coupling.exporting import Exported
+from pruning.coupling.notes import Call
 from pruning.coupling.rules.table import rule_of
-from pruning.coupling.trace import Call, Trace
+from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import Track, Weight
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pruning.coupling.groups import Groups
-from pruning.coupling.trace import Reason, Resize
+from pruning.coupling.notes import Reason, Resize
 from pruning.coupling.tracks import Flags, varying
 
 

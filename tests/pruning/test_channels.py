@@ -180,6 +180,38 @@ def test_heads_go_whole_and_a_layer_norm_holds_the_stream():
     assert pins(groups)["encoder.layers.1.linear2.weight"] == (16, "layer_norm")
 
 
+def test_a_weight_cut_in_equal_parts_is_followed_part_by_part():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.both, self.bias = nn.Parameter(torch.ones(12, 4)), nn.Parameter(torch.ones(12))
+            self.out = nn.Linear(6, 2)
+
+        def forward(self, x):
+            (value, gate), (shift, offset) = self.both.chunk(2), self.bias.chunk(2)
+            value = functional.linear(x, value, shift)
+            return self.out(value * torch.sigmoid(functional.linear(x, gate, offset)))
+
+    groups = channels(Net(), torch.randn(2, 4))
+    assert members(groups, "both", 0, 7) == {
+        **{("both", 0): (1, 7), ("bias", 0): (1, 7)},
+        ("out.weight", 1): (1,),
+    }
+    assert len(groups) == 6
+
+
+def test_heads_that_attend_to_another_sequence_are_free_too():
+    layer = nn.TransformerDecoderLayer(8, 2, 6, batch_first=True)
+    groups = channels(layer, (torch.randn(1, 3, 8), torch.randn(1, 5, 8)))
+    rows = (*range(4, 8), *range(12, 16), *range(20, 24))
+    assert members(groups, "multihead_attn.in_proj_weight", 0, 13) == {
+        ("multihead_attn.in_proj_weight", 0): rows,
+        ("multihead_attn.in_proj_bias", 0): rows,
+        ("multihead_attn.out_proj.weight", 1): tuple(range(4, 8)),
+    }
+    assert len(groups) == 2 + 2 + 6
+
+
 def test_tied_weights_are_one_member_under_their_first_name():
     groups = groups_of("shared")
     assert members(groups, "mix.weight", 0, 5) == {

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pruning.coupling.choosing import group_masks
 from pruning.coupling.groups import channels
-from pruning.coupling.scoring import group_masks, group_scores, whole
+from pruning.coupling.scoring import group_scores, whole
 from pruning.errors import PruningError
 from tests.pruning import channel_zoo as zoo
 

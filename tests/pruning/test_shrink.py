@@ -11,8 +11,9 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from pruning import masks as mask_tools
+from pruning.coupling.choosing import group_masks
 from pruning.coupling.groups import Groups, channels
-from pruning.coupling.scoring import group_masks, whole
+from pruning.coupling.scoring import whole
 from pruning.errors import PruningError
 from pruning.prunable import prunable
 from pruning.shrinking.rebuild import apply_plan, keep
@@ -237,6 +238,25 @@ def test_attention_over_fewer_heads_takes_all_that_torch_s_takes(batched, batch_
     torch.testing.assert_close(
         shrunk(**with_weights)[1], weights[:, :2] if batched else weights[:2]
     )
+
+
+def test_a_weight_cut_at_numbers_of_the_forward_stays_whole_and_one_cut_in_halves_does_not():
+    class Net(nn.Module):
+        def __init__(self, by_number: bool) -> None:
+            super().__init__()
+            self.both, self.out = nn.Parameter(torch.randn(12, 4)), nn.Linear(6, 2)
+            self.by_number = by_number
+
+        def forward(self, x):
+            halves = (self.both[:6], self.both[6:]) if self.by_number else self.both.chunk(2)
+            value, gate = (functional.linear(x, half) for half in halves)
+            return self.out(value * torch.sigmoid(gate))
+
+    mask = torch.ones(12, 4, dtype=torch.bool)
+    mask[[1, 2, 7, 8]] = False
+    for by_number, rows_left in ((True, 12), (False, 8)):
+        shrunk = shrink(Net(by_number).double(), {"both": mask}, torch.randn(3, 4).double())
+        assert len(shrunk.both) == rows_left
 
 
 def test_round_to_keeps_the_first_removed_channels_at_zero():

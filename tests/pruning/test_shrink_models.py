@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pruning.coupling.choosing import group_masks
 from pruning.coupling.groups import Groups, channels
-from pruning.coupling.scoring import group_masks, whole
+from pruning.coupling.scoring import whole
 from pruning.errors import PruningError
 from pruning.macs import macs
 from pruning.models import build
@@ -123,7 +124,7 @@ def test_vgg16_shrinks_to_the_sizes_of_li():
         ("lenet_300_100", 0.472),
         ("lenet5", 0.254),
         ("conv2", 0.250),
-        ("resnet20", 0.185),
+        ("resnet20", 0.252),
         ("densenet40", 0.256),
         ("lstm_lm", 0.278),
     ],
@@ -135,7 +136,7 @@ def test_half_of_all_groups_of_each_family_leave(factory, share):
 
 
 @pytest.mark.parametrize(
-    ("name", "share"), [("mobilenet_v3_small", 0.358), ("shufflenet_v2_x1_0", 0.437)]
+    ("name", "share"), [("mobilenet_v3_small", 0.358), ("shufflenet_v2_x1_0", 0.410)]
 )
 def test_torchvision_networks_shrink(name, share):
     model = lively(f"torchvision:{name}")

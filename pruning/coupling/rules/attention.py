@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from pruning.coupling.notes import Call
 from pruning.coupling.steps import Attention
-from pruning.coupling.trace import Call, Trace
+from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import Ids, Track
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from pruning.coupling.notes import Call
 from pruning.coupling.steps import Scaling
-from pruning.coupling.trace import Call, Trace
+from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import Ids, Track, Weight, spread, varying
 
 
@@ -22,13 +23,14 @@ def batch_norm(trace: Trace, call: Call) -> Track | None:
     outs = trace.fresh((size,))
     for weight in names:
         if weight is not None:
-            trace.make(weight.name, 0, outs)
-    scale, shift, centre = (weight.name if weight else None for weight in names[:3])
+            trace.make(weight, 0, outs)
+    scale, shift, centre = names[:3]
     trace.steps.append(Scaling(ins, outs, scale, shift, centre))
-    owner = (scale or centre or "").rpartition(".")[0]
+    known = scale or centre
+    owner = known.name.rpartition(".")[0] if known else ""
     if owner in trace.selectable and owner not in trace.links:
         trace.links[owner] = (ins, outs)
-        trace.widths.setdefault(scale or centre or owner, outs)
+        trace.widths.setdefault(known.label if known else owner, outs)
     else:
         trace.tie(ins, outs)
         trace.tie(*trace.links.get(owner, (ins, outs)))
@@ -69,9 +71,8 @@ def _scaled(trace: Trace, call: Call, ins: Ids, size: int) -> Track | None:
     trace.tie(ins, outs)
     for weight in weights:
         if weight is not None:
-            trace.make(weight.name, 0, outs)
-    scale, shift = (weight.name if weight else None for weight in weights)
-    trace.steps.append(Scaling(ins, outs, scale, shift, None))
+            trace.make(weight, 0, outs)
+    trace.steps.append(Scaling(ins, outs, weights[0], weights[1], None))
     return Track(call.shape, (spread(outs, 1, len(call.shape)),))
 
 
@@ -98,7 +99,7 @@ def prelu(trace: Trace, call: Call) -> Track | None:
     if not isinstance(weight, Weight):
         return None
     if weight.shape[0] > 1:
-        trace.tie(trace.dims[weight.name][0], trace.channel(track, 1))
+        trace.tie(trace.ids(weight, 0), trace.channel(track, 1))
     else:
-        trace.pin(trace.dims[weight.name][0])
+        trace.pin(trace.ids(weight, 0))
     return track

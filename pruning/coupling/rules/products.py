@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pruning.coupling.notes import Call, Grouped
 from pruning.coupling.steps import Product, Source
-from pruning.coupling.trace import Call, Grouped, Trace
+from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import Ids, Track, Weight, elements, spread
 
 
@@ -78,19 +79,18 @@ def _product(
     positions: int,
 ) -> Ids:
     """Return the output channels of a weight that meets the channels `ins`."""
-    rows, columns = trace.dims[weight.name][:2]
+    rows, columns = trace.ids(weight, 0), trace.ids(weight, 1)
     width = weight.shape[1] * groups if transposed else weight.shape[0]
     outs = trace.fresh((width,))
     if groups > 1:
         _groups(trace, weight, ins, outs, groups, transposed)
     else:
-        trace.make(weight.name, 1 if transposed else 0, outs)
+        trace.make(weight, 1 if transposed else 0, outs)
         trace.tie(rows if transposed else columns, ins)
     if bias is not None:
-        trace.make(bias.name, 0, outs)
-    name = bias.name if bias else None
-    trace.steps.append(Product(weight.name, name, ins, outs, groups, transposed, positions))
-    trace.widths.setdefault(weight.name, outs)
+        trace.make(bias, 0, outs)
+    trace.steps.append(Product(weight, bias, ins, outs, groups, transposed, positions))
+    trace.widths.setdefault(weight.label, outs)
     if outs.size == 1:
         trace.pin(outs)
     return outs
@@ -100,8 +100,8 @@ def _groups(
     trace: Trace, weight: Weight, ins: Ids, outs: Ids, groups: int, transposed: bool
 ) -> None:
     """Tie depthwise channels; leave to the end how wider groups shrink."""
-    columns = trace.dims[weight.name][1]
-    trace.make(weight.name, 0, ins if transposed else outs)
+    columns = trace.ids(weight, 1)
+    trace.make(weight, 0, ins if transposed else outs)
     by_group = ins.reshape(groups, -1)
     if by_group.shape[1] == 1:
         trace.tie(by_group, outs.reshape(groups, -1))
@@ -113,12 +113,11 @@ def embedding(trace: Trace, call: Call) -> Track | None:
     weight, indices = call.args["weight"], call.args["indices"]
     if not isinstance(weight, Weight) or not isinstance(indices, Track):
         return None
-    rows, columns = trace.dims[weight.name]
-    outs = trace.fresh(columns.shape)
-    trace.make(weight.name, 1, outs)
-    trace.pin(rows)
-    trace.steps.append(Source(weight.name, 1, outs))
-    trace.widths.setdefault(weight.name, outs)
+    outs = trace.fresh((weight.shape[1],))
+    trace.make(weight, 1, outs)
+    trace.pin(trace.ids(weight, 0))
+    trace.steps.append(Source(weight, 1, outs))
+    trace.widths.setdefault(weight.label, outs)
     rank = len(call.shape)
     return Track(call.shape, (spread(outs, rank - 1, rank),))
 

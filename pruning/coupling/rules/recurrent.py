@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from pruning.coupling.flow import Flow
-from pruning.coupling.trace import Call, Trace
+from pruning.coupling.notes import Call
+from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import Flags, Ids, Track, Weight, spread
 
 GATES = {"lstm": (4, 2), "gru": (3, 2), "rnn_tanh": (1, 0), "rnn_relu": (1, 0)}
@@ -20,9 +21,9 @@ class Recurrent:
 
     gates: int
     maker: int
-    weights: tuple[str, str]
-    biases: tuple[str, ...]
-    projection: str | None
+    weights: tuple[Weight, Weight]
+    biases: tuple[Weight, ...]
+    projection: Weight | None
     ins: Ids
     units: Ids
     outs: Ids
@@ -36,8 +37,8 @@ class Recurrent:
         """Mark the units that start at zero and are never given anything."""
         biases = () if flow.holdings.masked_dies else self.biases
         alive = [
-            flow.holdings.slices(name, 0).reshape(self.gates, -1)[self.maker]
-            for name in (*self.weights, *biases)
+            flow.holdings.slices(weight, 0).reshape(self.gates, -1)[self.maker]
+            for weight in (*self.weights, *biases)
         ]
         flow.zero[self.units] = ~np.any(alive, axis=0)
         if self.projection:
@@ -45,7 +46,7 @@ class Recurrent:
 
     def needs(self, flow: Flow) -> None:
         """Need the units that reach a needed output in any number of steps, and their inputs."""
-        columns = [self._columns(flow, name) for name in self.weights]
+        columns = [self._columns(flow, weight) for weight in self.weights]
         project = flow.holdings.kernels(self.projection) if self.projection else None
         out: Flags = flow.need[self.outs].copy()
         units: Flags = np.zeros(self.units.size, dtype=bool)
@@ -59,9 +60,9 @@ class Recurrent:
         flow.need[self.outs[out]] = True
         flow.need[self.ins[columns[0][units].any(axis=0)]] = True
 
-    def _columns(self, flow: Flow, name: str) -> Flags:
+    def _columns(self, flow: Flow, weight: Weight) -> Flags:
         """Return (units, columns): which unit reads which column of a weight in any gate."""
-        kernels = flow.holdings.kernels(name)
+        kernels = flow.holdings.kernels(weight)
         read: Flags = np.logical_or.reduce(kernels.reshape(self.gates, -1, kernels.shape[1]))
         return read
 
@@ -104,26 +105,26 @@ def _layer(
     outs = trace.fresh((projection.shape[0],)) if projection else units
     biases = weights[2:4] if len(weights) >= 4 else []
     for weight in (*weights[:2], *biases):
-        trace.make(weight.name, 0, np.tile(units, gates))
-    trace.tie(trace.dims[weights[0].name][1], ins)
-    trace.tie(trace.dims[weights[1].name][1], outs)
+        trace.make(weight, 0, np.tile(units, gates))
+    trace.tie(trace.ids(weights[0], 1), ins)
+    trace.tie(trace.ids(weights[1], 1), outs)
     if projection:
-        trace.tie(trace.dims[projection.name][1], units)
-        trace.make(projection.name, 0, outs)
-        trace.widths.setdefault(projection.name, outs)
+        trace.tie(trace.ids(projection, 1), units)
+        trace.make(projection, 0, outs)
+        trace.widths.setdefault(projection.label, outs)
     step = Recurrent(
         gates,
         maker,
-        (weights[0].name, weights[1].name),
-        tuple(weight.name for weight in biases),
-        projection.name if projection else None,
+        (weights[0], weights[1]),
+        tuple(biases),
+        projection,
         ins,
         units,
         outs,
         positions,
     )
     trace.steps.append(step)
-    trace.widths.setdefault(weights[0].name, units)
+    trace.widths.setdefault(weights[0].label, units)
     return step
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from pruning.coupling.trace import Call, Trace
+from pruning.coupling.notes import Call
+from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import Track, Weight
 
 

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from pruning.coupling.rules import attention, moving, norms, products, recurrent, reductions
+from pruning.coupling.rules import (
+    attention,
+    cutting,
+    moving,
+    norms,
+    products,
+    recurrent,
+    reductions,
+)
 from pruning.coupling.rules.moving import Rule
 
 _BY_RULE: dict[Rule, str] = {
@@ -15,11 +23,11 @@ _BY_RULE: dict[Rule, str] = {
     moving.expanded: "expand expand_as broadcast_to",
     moving.selected: "select",
     moving.unbound: "unbind",
-    moving.sliced: "slice narrow",
-    moving.split: "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk",
-    moving.concatenated: "cat concat concatenate",
-    moving.stacked: "stack",
-    moving.padded: "pad constant_pad_nd",
+    cutting.sliced: "slice narrow",
+    cutting.split: "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk",
+    cutting.concatenated: "cat concat concatenate",
+    cutting.stacked: "stack",
+    cutting.padded: "pad constant_pad_nd",
     moving.rolled: "roll",
     moving.repeated: "repeat tile",
     moving.pixels_shuffled: "pixel_shuffle",
