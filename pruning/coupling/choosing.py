@@ -8,6 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pruning.coupling.groups import Groups
+from pruning.coupling.removal import rounded
 from pruning.coupling.scoring import piece_dim, totals, without
 from pruning.coupling.tracks import Flags, Ids
 from pruning.errors import unknown
@@ -25,6 +26,7 @@ def group_masks(
     how: str = "mean",
     scope: str = "layerwise",
     min_keep: int = 1,
+    round_to: int = 1,
 ) -> Masks:
     """Return masks that take the lowest scoring groups whole, with all that dies with them.
 
@@ -32,7 +34,8 @@ def group_masks(
     stay. "layerwise" takes the fraction `sparsity` of each set of groups that lie in the same
     layers, "global" of all groups of the network together (then scores should not depend on a
     layer's size). Counts are rounded to the nearest; at least `min_keep` groups of every layer
-    stay; ties go by position. Raises `PruningError` for an unknown choice or sparsity.
+    stay; ties go by position. With `round_to` the best of those that would go stay until every
+    layer keeps a multiple of it. Raises `PruningError` for an unknown choice or sparsity.
     """
     if scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
@@ -48,7 +51,10 @@ def group_masks(
         count = members.size - kept_count(members.size, sparsity)
         going[members[np.argsort(score[members], kind="stable")[:count]]] = True
     _spare(going, layers, score, min_keep)
-    return without(groups, _with_required(groups, going))
+    going = _with_required(groups, going)
+    if round_to > 1:
+        going = rounded(groups, going, round_to, score)
+    return without(groups, going)
 
 
 def _families(layers: Sequence[Ids], count: int) -> npt.NDArray[np.int64]:

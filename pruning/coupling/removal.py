@@ -1,8 +1,10 @@
 """What masks remove: the classes that are zero or unneeded wherever they are carried."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from pruning.coupling.flow import Holdings, settle
@@ -52,11 +54,16 @@ def _touched(groups: Groups, masks: Mapping[str, Tensor]) -> Flags:
     return touched
 
 
-def rounded(groups: Groups, going: Flags, round_to: int = 1) -> Flags:
+def rounded(
+    groups: Groups,
+    going: Flags,
+    round_to: int = 1,
+    score: npt.NDArray[Any] | None = None,
+) -> Flags:
     """Return which classes go so that shapes fit: equal parts of a split, multiples of `round_to`.
 
-    Where too many would go the first of them stay, masked. A layer that would lose every channel
-    is a `PruningError`.
+    Where too many would go the first of them stay, masked; with a `score` for every class those
+    that score best. A layer that would lose every channel is a `PruningError`.
     """
     widths = groups.trace.widths
     for name, ids in widths.items():
@@ -70,11 +77,11 @@ def rounded(groups: Groups, going: Flags, round_to: int = 1) -> Flags:
         for parts in groups.trace.balances:
             kept = [int((~_gone(groups, going, ids)).sum()) for ids in parts]
             for ids in parts:
-                going = _put_back(groups, going, ids, max(kept))
+                going = _put_back(groups, going, ids, max(kept), score)
         for ids in widths.values() if round_to > 1 else ():
             kept_count = int((~_gone(groups, going, ids)).sum())
             wanted = min(ids.size, -(-kept_count // round_to) * round_to)
-            going = _put_back(groups, going, ids, wanted)
+            going = _put_back(groups, going, ids, wanted, score)
         if int(going.sum()) == before:
             return going
 
@@ -84,10 +91,15 @@ def _gone(groups: Groups, going: Flags, ids: Ids) -> Flags:
     return found
 
 
-def _put_back(groups: Groups, going: Flags, ids: Ids, wanted: int) -> Flags:
-    """Return `going` less the first classes among `ids` until `wanted` of them are kept."""
+def _put_back(
+    groups: Groups, going: Flags, ids: Ids, wanted: int, score: npt.NDArray[Any] | None
+) -> Flags:
+    """Return `going` less the first (or best) classes of `ids` until `wanted` of them are kept."""
     going = going.copy()
-    for label in groups.classes.label[ids]:
+    labels = groups.classes.label[ids]
+    if score is not None:
+        labels = labels[np.argsort(-score[labels], kind="stable")]
+    for label in labels:
         if int((~_gone(groups, going, ids)).sum()) >= wanted:
             break
         going[label] = False

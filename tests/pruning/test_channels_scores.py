@@ -71,6 +71,15 @@ def test_at_least_so_many_groups_stay():
     assert masks["a.bias"].tolist() == [True, True, False]
 
 
+def test_the_best_of_those_that_would_go_fill_a_multiple():
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    groups = channels(model, torch.randn(1, 2))
+    scores = {"0.weight": torch.tensor([3.0, 8.0, 1.0, 7.0, 6.0, 5.0, 2.0, 4.0])[:, None]}
+    # three of eight stay: 8, 7, 6; a fourth makes a multiple of four: 5, the best of the rest
+    masks = group_masks(scores, groups, 0.625, round_to=4)
+    assert masks["0.bias"].tolist() == [False, True, False, True, True, True, False, False]
+
+
 def test_a_global_ranking_takes_from_where_scores_are_low():
     model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     groups = channels(model, torch.randn(1, 2))
