@@ -9,6 +9,8 @@ from multiprocessing import get_context
 from multiprocessing.sharedctypes import SynchronizedArray
 from typing import Any, Protocol
 
+from stages import slots
+
 LINE_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -44,13 +46,14 @@ def each_fold(
     """
     if device != "cpu" or "fork" not in _start_methods():
         for fold in folds:
-            task(fold, _bar_of_one(f"{label} fold {fold}"))
+            with slots.slot():
+                task(fold, _bar_of_one(f"{label} fold {fold}"))
         if meanwhile:
             meanwhile()
         return
     context = get_context("fork")
     counters = context.Array("q", 2 * len(folds))
-    workers = max(1, min(len(folds), os.cpu_count() or 1))
+    workers = max(1, min(len(folds), slots.count(os.cpu_count() or 1)))
     with ProcessPoolExecutor(workers, context, _start_worker, (counters,)) as pool:
         futures = [pool.submit(_run, task, fold, index) for index, fold in enumerate(folds)]
         if meanwhile:
@@ -84,7 +87,8 @@ def _run(task: Callable[[int, Report], None], fold: int, index: int) -> None:
         if _shared is not None:
             _shared[2 * index], _shared[2 * index + 1] = done, total
 
-    task(fold, report)
+    with slots.slot():
+        task(fold, report)
 
 
 def _follow(

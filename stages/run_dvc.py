@@ -1,0 +1,119 @@
+"""What DVC knows of a study: which stages there are, which are up to date, what they made."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+from pruning.errors import PruningError
+
+
+class Ledger:
+    """DVC's stages in the order in which `dvc repro` runs them, and what is to be written down.
+
+    A stage that is done is at once in DVC's cache and run cache, where a killed run finds it again;
+    dvc.lock, which DVC rewrites whole, is written once at the end, in the order of `dvc repro`.
+    """
+
+    def __init__(self, repo: Any, targets: Sequence[str]) -> None:
+        """Collect the targets and all that they depend on."""
+        from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+
+        chosen = collect_stages(repo, targets or ["dvc.yaml"])
+        graph = get_active_graph(repo.index.graph)
+        self.repo = repo
+        self.plan: list[Any] = plan_repro(graph, chosen)
+        planned = set(self.plan)
+        self.needs = {stage: set(graph.successors(stage)) & planned for stage in self.plan}
+        self.height = _heights(self.plan, self.needs)
+        self.done: set[Any] = set()
+        self.sources = self._sources()
+
+    def settle(self, stage: Any) -> bool:
+        """Tell whether nothing is left to run: the stage is up to date, or restored from cache."""
+        from dvc.stage.cache import RunCacheNotFoundError
+
+        if not stage.cmd or stage.frozen:
+            if stage.reproduce():
+                self.done.add(stage)
+            return True
+        if not stage.changed():
+            return True
+        stage.remove_outs()
+        try:
+            self.repo.stage_cache.restore(stage)
+        except RunCacheNotFoundError:
+            stage.save_deps()
+            return False
+        self.enter(stage)
+        return True
+
+    def enter(self, stage: Any) -> None:
+        """Put what a stage has made into DVC's cache, unless what it was made from has changed."""
+        before = [dep.hash_info for dep in stage.deps]
+        stage.save(run_cache=False)
+        for dep, known in zip(stage.deps, before, strict=True):
+            self._check(dep, known)
+        if all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs):
+            self.repo.stage_cache.save(stage)
+        stage.commit()
+        self.done.add(stage)
+
+    def write(self) -> None:
+        """Write dvc.lock."""
+        done = [stage for stage in self.plan if stage in self.done]
+        for file, stages in groupby(done, key=lambda stage: stage.dvcfile):
+            file.dump_stages(list(stages), update_pipeline=False)
+        self.done.clear()
+
+    def _sources(self) -> dict[str, Any]:
+        """Return the hash of each file that no stage makes: the workers hold the code of now."""
+        made = [out for stage in self.plan for out in stage.outs]
+        found: dict[str, Any] = {}
+        for dep in (dep for stage in self.plan for dep in stage.deps):
+            if dep.fs_path in found or dep.hash_name == "params":
+                continue
+            is_made = any(_overlap(out, dep) for out in made)
+            found[dep.fs_path] = None if is_made or not dep.exists else dep.get_hash()
+        return {path: value for path, value in found.items() if value is not None}
+
+    def _check(self, dep: Any, before: Any) -> None:
+        if not before == dep.hash_info == self.sources.get(dep.fs_path, before):
+            raise PruningError(f"{dep} changed meanwhile; nothing of it is kept, run again")
+
+
+def _overlap(out: Any, dep: Any) -> bool:
+    """Tell whether a stage's output is what another depends on, or a part of it, or holds it."""
+    one, other = out.fs_path, dep.fs_path
+    return bool(dep.fs.isin_or_eq(one, other) or dep.fs.isin_or_eq(other, one))
+
+
+def _heights(plan: Sequence[Any], needs: dict[Any, set[Any]]) -> dict[Any, int]:
+    """Return how many stages follow one another from each on: the longest chain goes first."""
+    height = dict.fromkeys(plan, 0)
+    for stage in reversed(plan):  # what needs a stage stands behind it
+        for need in needs[stage]:
+            height[need] = max(height[need], height[stage] + 1)
+    return height
+
+
+@contextmanager
+def open_ledger(targets: Sequence[str]) -> Iterator[Ledger]:
+    """Open the study of this folder for writing; other DVC commands in it have to wait.
+
+    Whatever ends the context, what is done by then is in dvc.lock. DVC's errors are PruningErrors.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    try:
+        with Repo() as repo, repo.lock:
+            ledger = Ledger(repo, targets)
+            try:
+                yield ledger
+            finally:
+                ledger.write()
+    except DvcException as error:
+        raise PruningError(str(error)) from error

@@ -1,0 +1,42 @@
+"""What a worker of `stages.run` has imported before its first stage.
+
+Imported by the process from which the workers are forked. It starts no thread and touches no
+accelerator: neither survives a fork.
+"""
+
+import importlib
+import os
+from contextlib import suppress
+
+from stages.command import die_with_parent
+
+die_with_parent()
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+MODULES = (
+    *("stages.prepare", "stages.pretrain", "stages.snapshot", "stages.prune", "stages.finetune"),
+    *("stages.evaluate", "stages.compare", "stages.folds", "stages.samples", "stages.recovery"),
+    *("stages.masking", "stages.groups", "stages.targets", "stages.layers", "stages.fitting"),
+    *("stages.summary", "stages.pictures", "stages.report", "stages.sanity", "pruning.network"),
+    *("pruning.selection", "pruning.allocation", "pruning.criteria.weights"),
+    *("tqdm", "mlflow", "mlflow.tracking._tracking_service.utils"),
+    "mlflow.store.tracking.sqlalchemy_store",
+)
+
+
+def warm() -> None:
+    """Import what the stages import late, and what torch itself imports at a first step."""
+    for module in MODULES:
+        with suppress(ImportError):
+            importlib.import_module(module)
+    import torch
+
+    torch.set_num_threads(1)
+    weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.zeros(1)
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+warm()
