@@ -18,7 +18,10 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[1]
-CODE = ("pruning", "stages", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config")
+CODE = (
+    *("pruning", "stages", "data/paper_results.csv"),
+    *("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config"),
+)
 
 TORCH = "import stages.params, stages.folds, stages.samples, pruning.network, pruning.training"
 OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)]).zero_grad()"

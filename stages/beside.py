@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pruning.errors import PruningError
-from stages.lookup import Bracket, base, bracket, canonical, plain
+from stages.lookup import base, canonical, plain
+from stages.places import Networks, Place, at, by_fold
 from stages.verdict import NOT_COMPARABLE, band, between, judge, obstacles
 
 if TYPE_CHECKING:
@@ -34,29 +34,13 @@ RECODED = "jpeg"
 
 TABLE = (
     *("experiment", "our_method", "dataset", "model", "sparsity_kind", "selection"),
-    *("method", "paper", "arxiv", "year", "source", "evidence", "first_hand", "sparsity"),
+    *("method", "paper", "arxiv", "year", "source", "evidence", "first_hand", "line", "sparsity"),
     *("their_dense", "their_accuracy", "their_sd", "their_drop"),
     *("our_low", "our_high", "interpolated", "our_dense", "our_accuracy", "our_sd", "n"),
     *("low", "high", "our_drop", "drop_sd", "drop_low", "drop_high"),
     *("judged", "band", "verdict", "reason", "by_numbers"),
 )
 """The columns of `beside`: sparsities are fractions; accuracies, drops and bands are points."""
-
-
-_ENDS = ("accuracy", "dense_accuracy")
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One fold at a published sparsity: its two networks' accuracies in percent."""
-
-    bracket: Bracket
-    accuracy: tuple[float, ...]
-    dense: tuple[float, ...]
-
-    @property
-    def change(self) -> tuple[float, ...]:
-        return tuple(p - d for p, d in zip(self.accuracy, self.dense, strict=True))
 
 
 def check(results: "pd.DataFrame") -> None:
@@ -88,12 +72,10 @@ def beside(results: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     check(results)
-    lines = [
-        _line(group, row)
-        for _, group in results.groupby(SERIES, sort=False)
-        for row in rows.itertuples()
-        if alike(group.iloc[0], row)
-    ]
+    lines: list[dict[str, Any]] = []
+    for _, group in results.groupby(SERIES, sort=False):
+        first, folds = group.iloc[0], by_fold(group)
+        lines += [_line(first, folds, row) for row in rows.itertuples() if alike(first, row)]
     return pd.DataFrame(lines, columns=list(TABLE))
 
 
@@ -102,15 +84,15 @@ def reached(results: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     check(results)
-    groups = [group for _, group in results.groupby(SERIES, sort=False)]
+    groups = [(g.iloc[0], by_fold(g)) for _, g in results.groupby(SERIES, sort=False)]
     lines: Iterable[Any] = rows.itertuples()
     kept = [
         not math.isnan(row.pruned_acc)
         and any(
-            alike(group.iloc[0], row)
-            and group["sparsity_kind"].iloc[0] == row.sparsity_kind
-            and _at(group, row.sparsity)
-            for group in groups
+            alike(first, row)
+            and first["sparsity_kind"] == row.sparsity_kind
+            and at(folds, row.sparsity)
+            for first, folds in groups
         )
         for row in lines
     ]
@@ -124,19 +106,7 @@ def alike(ours: Any, row: Any) -> bool:
     return same_data and base(canonical(ours.model, [row.model])) == base(row.model)
 
 
-def _at(group: "pd.DataFrame", sparsity: float) -> list[_Place]:
-    """Return where each fold that reaches a sparsity does so."""
-    found = []
-    for _, fold in group.groupby("fold"):
-        place = None if math.isnan(sparsity) else bracket(fold["sparsity"], sparsity)
-        if place is not None:
-            ends = 100 * fold.set_index("sparsity")[list(_ENDS)].loc[[place.low, place.high]]
-            found.append(_Place(place, *(tuple(ends[name]) for name in _ENDS)))
-    return found
-
-
-def _line(group: "pd.DataFrame", row: Any) -> dict[str, Any]:
-    first = group.iloc[0]
+def _line(first: Any, networks: list[Networks], row: Any) -> dict[str, Any]:
     model = canonical(first["model"], [row.model])
     line = {
         "experiment": first["experiment"],
@@ -151,22 +121,22 @@ def _line(group: "pd.DataFrame", row: Any) -> dict[str, Any]:
         "band": band(row.acc_std),
         "judged": "accuracy" if plain(first["dataset"]) == plain(row.dataset) else "drop",
     }
-    for name in ("method", "paper", "arxiv", "year", "source", "evidence", "first_hand"):
+    for name in ("method", "paper", "arxiv", "year", "source", "evidence", "first_hand", "line"):
         line[name] = getattr(row, name)
     line |= {"sparsity": row.sparsity, "sparsity_kind": row.sparsity_kind}
     line |= {"n": 0, "interpolated": False}
     reasons = obstacles(row, model=model, kind=first["sparsity_kind"], selection=first["selection"])
     same_kind = first["sparsity_kind"] == row.sparsity_kind
-    folds = _at(group, row.sparsity) if same_kind else []
+    folds = at(networks, row.sparsity) if same_kind else []
     if same_kind and not folds:
-        reasons.append(_out_of_reach(group["sparsity"], row))
+        reasons.append(_out_of_reach([s for fold in networks for s in fold], row))
     word, why = _ours(line, folds) if folds else ("", "")
     reasons += [why] if why else []
     verdict = NOT_COMPARABLE if reasons else word
     return line | {"verdict": verdict, "reason": "; ".join(reasons), "by_numbers": word}
 
 
-def _ours(line: dict[str, Any], places: list[_Place]) -> tuple[str, str]:
+def _ours(line: dict[str, Any], places: list[Place]) -> tuple[str, str]:
     """Add our side to a line and judge it by the numbers: (verdict, why)."""
     weights = [place.bracket.weight for place in places]
     level, dense, change = (

@@ -1,6 +1,7 @@
 """Show our results beside published ones: a table for the report and a picture for each net."""
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from stages.beside import SERIES, alike, check
@@ -13,15 +14,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKS = "osD^vP*X<>hd"
+THEIRS = "0.35"
+COLOURS = ("#1b6ca8", "#d1602d", "#3c8d5a", "#8a4f9e", "#b5302f", "#b08d1a", "#17807a", "#d45b9c")
 TICKS = (0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 
 
-def to_markdown(table: "pd.DataFrame", *, rule: bool = True) -> str:
-    """Write a table of `beside` for a report, the rule above it; percent and accuracy points."""
+def to_markdown(table: "pd.DataFrame", *, rule: bool = True, without: Collection[str] = ()) -> str:
+    """Write a table of `beside` for a report, the rule above it; percent and accuracy points.
+
+    Columns named in `without` are left out.
+    """
     import pandas as pd
 
     if len(table):
         shown = pd.DataFrame([_cells(line) for line in table.itertuples()])
+        shown = shown.drop(columns=list(without))
         text = shown.to_markdown(index=False, disable_numparse=True)
     else:
         text = "No published row to compare with."
@@ -33,9 +40,10 @@ def picture(
 ) -> "Figure":
     """Draw, for each net of ours, accuracy in percent against sparsity (by log density).
 
-    Ours as lines, mean with its 95 % interval; published figures as points with 2 sd where they
-    give them: full where first-hand, hollow where not, one mark for each paper. Rows of another
-    kind of sparsity or without an accuracy are left out. `lowest` cuts the axis from below.
+    Ours as coloured lines, mean with its 95 % interval; published figures as grey points with 2 sd
+    where they give them: full where first-hand, hollow where not, one mark for each paper. Rows
+    of another kind of sparsity or without an accuracy are left out. `lowest` cuts the axis from
+    below.
     """
     from matplotlib.figure import Figure
 
@@ -60,16 +68,16 @@ def _drawn(ours: Any, row: Any) -> bool:
 def _draw_theirs(axes: "Axes", rows: list[Any]) -> None:
     papers = list(dict.fromkeys(_cited(row) for row in rows))
     for index, paper in enumerate(papers):
-        colour, mark = f"C{index % 10}", MARKS[index % len(MARKS)]
-        axes.plot([], [], mark, color=colour, label=paper)
+        mark = MARKS[index % len(MARKS)]
+        axes.plot([], [], mark, color=THEIRS, label=paper)
         for row in (row for row in rows if _cited(row) == paper):
             axes.errorbar(
                 1 - row.sparsity,
                 row.pruned_acc,
                 yerr=2 * row.acc_std if row.acc_std > 0 else None,
                 fmt=mark,
-                color=colour,
-                markerfacecolor=colour if row.first_hand else "none",
+                color=THEIRS,
+                markerfacecolor=THEIRS if row.first_hand else "none",
                 capsize=2,
                 alpha=0.8,
             )
@@ -90,8 +98,8 @@ def _draw_ours(axes: "Axes", ours: "pd.DataFrame") -> None:
             [1 - sparsity for sparsity, _ in points],
             means,
             yerr=halves,
-            fmt=styles[index % len(styles)],
-            color=str(0.45 * (index % 3) / 2),
+            fmt=styles[index // len(COLOURS) % len(styles)],
+            color=COLOURS[index % len(COLOURS)],
             linewidth=1.6,
             capsize=3,
             zorder=5,
@@ -107,7 +115,9 @@ def _finish(axes: "Axes", title: str, kind: str, lowest: float | None) -> None:
     axes.set_xticks([1 - tick for tick in ticks], [f"{100 * tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set(xlabel=f"sparsity in % of {kind}", ylabel="accuracy in %", title=title)
-    axes.set_ylim(bottom=lowest)
+    if lowest is not None:
+        highest = axes.dataLim.y1
+        axes.set_ylim(lowest, highest + 0.05 * (highest - lowest))
     axes.grid(alpha=0.3)
     axes.legend(
         fontsize="small",

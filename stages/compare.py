@@ -23,6 +23,7 @@ def compare(params: ParamsFile = PARAMS) -> None:
         inputs = [result("dense", 0)]
         inputs += [result(name, entry.n) for name in study.experiments for entry in study.rounds]
         settings = {"experiments": study.experiments, "control": study.control}
+        settings |= {"papers": study.papers.model_dump()} if study.papers else {}
         manifest = Manifest(study.study, "compare", None, 0, (), settings, {}, tuple(inputs))
         with output(REPORTS, manifest) as folder:
             networks = write(study, folder)
@@ -34,7 +35,7 @@ def compare(params: ParamsFile = PARAMS) -> None:
 def write(study: "Params", folder: Path) -> list[Path]:
     """Write all of the report into `folder`; return the folders of the networks handed on."""
     from pruning.facts import write_json
-    from stages import pictures, report, sanity, summary
+    from stages import beside_report, pictures, report, sanity, summary
 
     results = summary.collect(study)
     found = summary.summarise(results, study.control)
@@ -54,7 +55,9 @@ def write(study: "Params", folder: Path) -> list[Path]:
     if len(checks):
         checks.to_csv(folder / "sanity.csv", index=False)
     chosen = {name: (n, networks[name].as_posix()) for name, n in rounds.items()}
-    (folder / "report.md").write_text(report.markdown(study, found, chosen, sanity.words(checks)))
+    papers = beside_report.write(study, results, folder) if study.papers else ""
+    text = report.markdown(study, found, chosen, sanity.words(checks), papers)
+    (folder / "report.md").write_text(text)
     return list(networks.values())
 
 

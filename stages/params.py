@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -15,8 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from pruning import catalogue
 from pruning.errors import PruningError
+from stages import protocol, settings
+from stages.yaml_file import read_mapping
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What DVC may put into commands and paths."""
@@ -27,16 +27,7 @@ RESERVED = ("dense",)
 
 def _choice(axis: str) -> Any:
     """Return the type of a choice on `axis`: a name, or a mapping of `name` and its settings."""
-
-    def check(value: Any) -> dict[str, Any]:
-        choice = {"name": value} if isinstance(value, str) else value
-        if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
-            raise ValueError(f"{value!r} is neither a name nor a mapping with a name")
-        settings = {key: setting for key, setting in choice.items() if key != "name"}
-        catalogue.check(axis, choice["name"], settings)
-        return choice
-
-    return Annotated[dict[str, Any], BeforeValidator(check)]
+    return Annotated[dict[str, Any], BeforeValidator(settings.choice(axis))]
 
 
 def _safe_name(name: str) -> str:
@@ -59,17 +50,18 @@ HOLDING = ("hard", "none", "rigl", "set", "slimming")
 class Strict(BaseModel):
     """A part of params.yaml: no unknown key, no silent conversion, never changed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Data(Strict):
     """Which images."""
 
-    name: str
+    name: Annotated[str, AfterValidator(settings.dataset)]
     root: str | None = None
     download: bool = False
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     size: Count | None = None
+    limit: Count | None = None
 
 
 class CrossValidation(Strict):
@@ -78,7 +70,7 @@ class CrossValidation(Strict):
     folds: Count = 3
     repeats: Count = 1
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @property
     def replicates(self) -> int:
@@ -92,6 +84,11 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     factory: str
 
+    @model_validator(mode="after")
+    def _known(self) -> "ModelSpec":
+        settings.check_settings("model", self.factory, self.model_extra or {})
+        return self
+
 
 class Optimizer(BaseModel):
     """An optimizer of torch.optim with its settings."""
@@ -99,18 +96,23 @@ class Optimizer(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     name: Literal["sgd", "adam", "adamw", "nadam", "radam", "rmsprop", "adagrad"] = "sgd"
 
+    @model_validator(mode="after")
+    def _known(self) -> "Optimizer":
+        settings.optimizer(self.name, self.model_extra or {})
+        return self
+
 
 class LearningRate(BaseModel):
     """The base rate, how it moves (with that schedule's settings), and a linear warm-up."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     base: Annotated[float, Field(gt=0)]
     name: str = "constant"
     warmup: Annotated[float, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _known(self) -> "LearningRate":
-        catalogue.check("learning rate", self.name, self.settings)
+        settings.check_settings("learning rate", self.name, self.settings)
         return self
 
     @property
@@ -132,7 +134,7 @@ class Training(Strict):
     clip: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     during: _choice("during") = {"name": "none"}  # type: ignore[valid-type]
-    device: str = "cpu"
+    device: Annotated[str, AfterValidator(settings.device)] = "cpu"
 
 
 class Snapshots(Strict):
@@ -168,7 +170,7 @@ class Prune(Strict):
     """The axes that make a mask."""
 
     criterion: _choice("criterion") = {"name": "magnitude"}  # type: ignore[valid-type]
-    granularity: str = "weight"
+    granularity: Annotated[str, AfterValidator(settings.granularity)] = "weight"
     reduce: Literal["sum", "mean", "max"] = "sum"
     allocation: _choice("allocation") = {"name": "global"}  # type: ignore[valid-type]
     score_weights: Literal["current", "rewound"] = "current"
@@ -213,7 +215,7 @@ def _rewind(value: Any) -> dict[str, Any]:
     if isinstance(value, str) and value in named:
         return named[value]
     wants = isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("step", "epoch")
-    if wants and isinstance(at := next(iter(value.values())), int) and at >= 0:
+    if wants and type(at := next(iter(value.values()))) is int and at >= 0:
         return dict(value)
     raise ValueError(f"{value!r} is no point to rewind to: init, best, final, step: k or epoch: k")
 
@@ -231,19 +233,22 @@ class Params(Strict):
     """All of params.yaml."""
 
     study: Name
+    code: str = "."
+    """Where the package's source is, seen from the folder of the study; dvc.yaml alone reads it."""
     data: Data
     cross_validation: CrossValidation
     model: ModelSpec
     training: Training
     snapshots: Snapshots
-    rounds: list[Round]
-    experiments: list[Name]
+    rounds: Annotated[list[Round], Field(min_length=1)]
+    experiments: Annotated[list[Name], Field(min_length=1)]
     iterative: list[Name]
     one_shot: list[Name]
     methods: dict[Name, Method]
     control: Name | None
     tracking: bool = True
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 3
+    papers: protocol.Protocol | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
@@ -252,6 +257,8 @@ class Params(Strict):
         for name in self.experiments:
             _check_rewind(self, name)
             _check_targets(self, name)
+        if self.papers is not None:
+            protocol.check(self.papers, self.experiments, self.data.name)
         return self
 
     def method(self, experiment: str) -> Method:
@@ -270,12 +277,7 @@ class Params(Strict):
 
 def read(path: Path) -> Params:
     """Return the checked params of a file; raise `PruningError` with one line on what is wrong."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise PruningError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise PruningError(f"{path}: not a mapping of settings")
+    content = read_mapping(path)
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -284,15 +286,18 @@ def read(path: Path) -> Params:
 
 def _explain(path: Path, error: ValidationError) -> NoReturn:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "params"
+    key = "".join(f"{part}." for part in first["loc"]).removesuffix(".")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         choices = ", ".join(_fields_at(first["loc"][:-1]))
         raise PruningError(f"{path}: {key}: unknown key; choose from {choices}{more}") from None
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if first["type"] == "model_type":
+        message = f"not a mapping; its keys are {', '.join(_fields_at(first['loc']))}"
     shown = "" if first["type"] in ("value_error", "missing") else f"{first['input']!r}: "
-    raise PruningError(f"{path}: {key}: {shown}{message}{more}") from None
+    where = f"{path}: {key}: " if key else f"{path}: "
+    raise PruningError(f"{where}{shown}{message}{more}") from None
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
@@ -337,12 +342,17 @@ def _check_experiments(params: Params) -> None:
             f"experiments {params.experiments} must be iterative {params.iterative} or one_shot "
             f"{params.one_shot}, each in one of the two lists"
         )
-    for name in [*params.experiments, *([params.control] if params.control else [])]:
+    for name in params.experiments:
         if name not in params.methods:
             raise ValueError(
                 f"experiments: {name!r} has no row in methods; choose from "
                 f"{', '.join(params.methods)}"
             )
+    if params.control is not None and params.control not in params.experiments:
+        raise ValueError(
+            f"control: {params.control!r} is no experiment; choose from "
+            f"{', '.join(params.experiments)}, or null for none"
+        )
     for name in params.experiments:
         of = params.methods[name].control_of
         if of is not None and of not in params.experiments:
@@ -355,6 +365,11 @@ def _check_experiments(params: Params) -> None:
 def _check_rewind(params: Params, name: str) -> None:
     rewind = params.methods[name].rewind
     steps, epochs = [0, *params.snapshots.steps], [0, *params.snapshots.epochs]
+    if max(epochs) > params.training.epochs:
+        raise ValueError(
+            f"snapshots.epochs: {max(epochs)} comes after the end of training, which has "
+            f"{params.training.epochs} epochs"
+        )
     kept = {"step": steps, "epoch": epochs}
     for kind, at in rewind.items():
         if kind in kept and at not in kept[kind]:

@@ -11,8 +11,13 @@ Chosen = Mapping[str, tuple[int, str]]
 """By experiment: the round whose network it hands on, and the folder of that network."""
 
 
-def markdown(params: Params, summary: pd.DataFrame, chosen: Chosen, sanity: str = "") -> str:
-    """Return the report of a study; `sanity` says whether methods beat their own controls."""
+def markdown(
+    params: Params, summary: pd.DataFrame, chosen: Chosen, sanity: str = "", papers: str = ""
+) -> str:
+    """Return the report of a study; `sanity` says whether methods beat their own controls.
+
+    `papers` is the section that sets the study beside published results, if it has one.
+    """
     parts = [
         f"# {params.study}: pruning compared",
         _setting(params, summary),
@@ -28,6 +33,7 @@ def markdown(params: Params, summary: pd.DataFrame, chosen: Chosen, sanity: str 
         "## What is left of each layer",
         "![density of each layer at the last round](layers.png)",
         *(["## Sanity checks", sanity] if sanity else []),
+        *([papers] if papers else []),
         "## The networks handed on",
         _handed_on(summary, chosen),
     ]

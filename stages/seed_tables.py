@@ -110,6 +110,13 @@ ENTRIES = (
     ),
 )
 
+LINES = (
+    *(entry.name for entry in ENTRIES),
+    *(f"resnet50-{entry.name}" for entry in ENTRIES),
+    "resnet50-sensitivity",
+)
+"""The names of all lines, those of the table of ResNet-50 too."""
+
 PLOTS = (
     ("images/iterative vs oneshot.png", "ResNet-50, linked from the seed's README"),
     ("images/iterative pruning.png", "ResNet-50, not linked (an older version?)"),

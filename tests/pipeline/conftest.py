@@ -16,6 +16,7 @@ BIN = Path(sys.executable).parent
 
 SMALL = {
     "study": "small",
+    "code": ".",
     "data": {"name": "digits"},
     "cross_validation": {"folds": 2, "seed": 0},
     "model": {"factory": "digits_conv", "width": 4},
@@ -44,6 +45,7 @@ SMALL = {
         },
     },
     "tracking": False,
+    "papers": None,
 }
 
 
@@ -96,6 +98,8 @@ def new_study(folder: Path, params: dict) -> Study:
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
+    (folder / "data").mkdir()
+    shutil.copy(ROOT / "data" / "paper_results.csv", folder / "data")
     (folder / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
