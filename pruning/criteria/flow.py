@@ -1,17 +1,19 @@
 """The criterion that needs no data: how much signal flows through each weight."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pruning.errors import PruningError, unknown
 from pruning.evidence import Evidence
 from pruning.probing import first_batches, named, undisturbed
+from pruning.scores import BLOCK
 from pruning.types import Params, Scores
 
 NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -32,38 +34,75 @@ def synflow(
     """
     if normalisation not in ("identity", "eval"):
         raise unknown("normalisation", normalisation, ("identity", "eval"), "criterion 'synflow'")
-    with named("synflow", model):
-        linear = _linearised(model, params, normalisation)
-        inputs = _ones(evidence, model)
-        weights = dict(linear.named_parameters())
-        wanted = [weights[name] for name in params]
-        with undisturbed(linear, evidence.generator):
-            output = linear(**inputs) if isinstance(inputs, Mapping) else linear(*inputs)
-            flow = torch.stack([leaf.sum() for leaf in tree_leaves(output) if _is_float(leaf)])
-            slopes = torch.autograd.grad(
-                flow.sum(), wanted, allow_unused=True, materialize_grads=True
-            )
-    scores = {n: w.detach().mul_(g).abs_() for n, w, g in zip(params, wanted, slopes, strict=True)}
-    for name, score in scores.items():
-        if not bool(score.isfinite().all()):
+    values = _absolute(model, params, normalisation)
+    wanted = [values[name] for name in params]
+    inputs = _ones(evidence, model)
+    args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
+    skipped = normalisation == "identity"
+    with named("synflow", model), undisturbed(model, evidence.generator), _linear(model, skipped):
+        output = functional_call(model, values, args, kwargs)
+        flow = torch.stack([leaf.sum() for leaf in tree_leaves(output) if _is_float(leaf)]).sum()
+        slopes = torch.autograd.grad(flow, wanted, allow_unused=True, materialize_grads=True)
+    return {name: _product(name, params[name], g) for name, g in zip(params, slopes, strict=True)}
+
+
+def _product(name: str, weight: Tensor, slope: Tensor) -> Tensor:
+    """Return |weight * slope| in the memory of the slope, a part at a time to stay in the cache."""
+    score, factors = slope.contiguous(), weight.detach().reshape(-1)
+    flat = score.view(-1)
+    for start in range(0, flat.numel(), BLOCK):
+        part = flat[start : start + BLOCK].mul_(factors[start : start + BLOCK]).abs_()
+        if not bool(part.amax().isfinite()):
             raise PruningError(f"criterion 'synflow' overflows float64 in layer {name!r}")
-    return scores
+    return score
 
 
 @torch.no_grad()
-def _linearised(model: nn.Module, params: Params, normalisation: str) -> nn.Module:
-    """Return a copy in float64 with absolute values, of which only `params` have gradients."""
-    linear = copy.deepcopy(model).double()
-    for name, parameter in linear.named_parameters():
-        parameter.abs_().requires_grad_(name in params)
-    for module in linear.modules():
-        if not isinstance(module, NORMALISATIONS):
-            continue
-        if normalisation == "identity":
-            module.forward = _first  # type: ignore[method-assign]
-        for buffer in module.buffers(recurse=False):
-            buffer.abs_()
-    return linear
+def _absolute(model: nn.Module, params: Params, normalisation: str) -> dict[str, Tensor]:
+    """Return parameters and buffers in float64, of which only `params` have gradients.
+
+    Parameters and, with `normalisation` eval, what normalising layers hold are absolute values.
+    """
+    values: dict[str, Tensor] = {
+        name: _double(parameter, absolute=True).requires_grad_(name in params)
+        for name, parameter in model.named_parameters()
+    }
+    for name, module in model.named_modules():
+        for key, buffer in module.named_buffers(name, recurse=False):
+            if buffer.is_floating_point():
+                absolute = isinstance(module, NORMALISATIONS) and normalisation == "eval"
+                values[key] = _double(buffer, absolute=absolute)
+    return values
+
+
+@contextmanager
+def _linear(model: nn.Module, skipped: bool) -> Iterator[None]:
+    """Let the normalising layers of `model` pass signals on as they are, if they are `skipped`."""
+    layers = [layer for layer in model.modules() if skipped and isinstance(layer, NORMALISATIONS)]
+    own = [vars(layer).get("forward") for layer in layers]
+    for layer in layers:
+        layer.forward = _first  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward  # type: ignore[method-assign]
+
+
+def _double(tensor: Tensor, *, absolute: bool) -> Tensor:
+    """Return a copy, even of what is in double precision already, a part at a time as above."""
+    if not tensor.is_contiguous():
+        copy = tensor.detach().to(torch.float64, copy=True)
+        return copy.abs_() if absolute else copy
+    copy = torch.empty_like(tensor, dtype=torch.float64)
+    flat, source = copy.view(-1), tensor.detach().view(-1)
+    for start in range(0, flat.numel(), BLOCK):
+        part = flat[start : start + BLOCK].copy_(source[start : start + BLOCK])
+        if absolute:
+            part.abs_()
+    return copy
 
 
 def _first(signal: Tensor, *_: Any) -> Tensor:

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -91,6 +93,39 @@ def test_batch_norm_is_taken_out_or_made_absolute():
     kept = {"name": "synflow", "normalisation": "eval"}
     assert score(model, kept, evidence=evidence)["0.weight"].item() == 2 * 3 / 2
     assert model[1].weight.item() == -3 and model[0].weight.item() == -2
+
+
+@pytest.mark.parametrize("normalisation", ["identity", "eval"])
+def test_a_model_in_double_precision_is_left_as_it_was(normalisation):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.LayerNorm(2)).double()
+    model[1].running_mean.fill_(-1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    score(model, {"name": "synflow", "normalisation": normalisation}, evidence=shapes(2, 2))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_how_the_weights_lie_in_memory_changes_nothing():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 2))
+    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    one, two = (score(model, "synflow", evidence=shapes(1, 3, 6, 6)) for model in (plain, last))
+    assert all(torch.allclose(one[name], two[name], rtol=1e-12) for name in one)
+
+
+def test_a_bare_sum_of_weights_has_the_weights_as_scores():
+    model = nn.Linear(2, 1, bias=False)  # its slope is one number for all weights
+    model.forward = lambda x: model.weight.sum() + 0 * x.sum()
+    assert torch.equal(score(model, "synflow", evidence=shapes(1, 2))["weight"], model.weight.abs())
+
+
+def test_a_forward_of_one_s_own_is_put_back():
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    own = model[1].forward = lambda x: x + 1
+    score(model, "synflow", evidence=shapes(2, 2))
+    assert vars(model[1])["forward"] is own
 
 
 def test_a_recurrent_layer_sees_the_whole_sequence():
