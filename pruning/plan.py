@@ -11,6 +11,7 @@ from pruning.granularity import any_kept, piece_shape
 from pruning.layouts import layouts
 from pruning.prunable import prunable
 from pruning.pruner import LayerCollapse, prune
+from pruning.types import Masks
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,13 @@ def plan(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayerCollapse)
         masks = prune(model, sparsity, granularity=granularity, **chosen, **choices)
-    params = prunable(model, **chosen)
-    places = layouts(model, params)
+    return losses(model, {name: masks[name] for name in prunable(model, **chosen)}, granularity)
+
+
+def losses(model: nn.Module, masks: Masks, granularity: str) -> list[Planned]:
+    """Return what each layer loses by masks of its prunable parameters."""
+    params = dict(model.named_parameters())
+    places = layouts(model, {name: params[name] for name in masks})
     rows = []
     for name, mask in masks.items():
         shape = piece_shape(tuple(mask.shape), granularity, places[name], name=name)
