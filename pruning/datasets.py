@@ -57,6 +57,7 @@ def load(
     root: str | Path | None = None,
     download: bool = False,
     size: Size | None = None,
+    limit: int | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> Dataset:
@@ -64,9 +65,10 @@ def load(
 
     "folder" is torchvision's ImageFolder layout: root/train/<class>/* and perhaps
     root/test/<class>/*; `size`, one number or (height, width), scales and centre-crops its images.
-    Where there is no test set, a stratified `test_fraction` drawn from `seed` becomes it.
-    Torchvision's datasets are downloaded into `root` only with `download`. Raises `PruningError`
-    for what is not there, is broken or cannot be learnt from.
+    Where there is no test set, a stratified `test_fraction` drawn from `seed` becomes it. `limit`
+    keeps about that many images to learn from, stratified and drawn from `seed`. Torchvision's
+    datasets are downloaded into `root` only with `download`. Raises `PruningError` for what is not
+    there, is broken or cannot be learnt from.
     """
     if name not in NAMES:
         raise unknown("dataset", name, NAMES)
@@ -75,7 +77,7 @@ def load(
     if root is None and name != "digits":
         raise PruningError(f"dataset {name!r} needs a root folder to be found in; none was given")
     path = Path(root or ".")
-    found = _found(name, path, download=download, size=size)
+    found = _limited(_found(name, path, download=download, size=size), limit, seed)
     return from_arrays(
         found.images,
         found.labels,
@@ -181,6 +183,17 @@ def _found(name: str, root: Path, *, download: bool, size: Size | None) -> Image
         return folder(root, size=size)
     read = image_sources.idx if name.endswith("MNIST") else image_sources.cifar
     return read(name, root, download=download)
+
+
+def _limited(found: Images, limit: int | None, seed: int) -> Images:
+    """Return a stratified draw of about `limit` of the images to learn from; the test set stays."""
+    if limit is None or limit >= len(found.labels):
+        return found
+    labels = torch.as_tensor(found.labels)
+    if limit < len(found.classes):
+        raise PruningError(f"limit {limit} leaves none of some of {len(found.classes)} classes")
+    kept = hold_out(labels, fraction=limit / len(labels), seed=seed, repeat=1).validation
+    return found._replace(images=found.images[kept], labels=labels[kept])
 
 
 def _check_read(dataset: Dataset) -> None:

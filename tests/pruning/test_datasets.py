@@ -223,3 +223,16 @@ def test_writing_that_breaks_off_is_never_taken_for_a_dataset(tmp_path: Path, mo
         datasets.save(datasets.from_arrays(*two_classes(40)), tmp_path)
     with pytest.raises(PruningError, match=r"meta\.json"):
         datasets.read(tmp_path)
+
+
+def test_a_limit_draws_evenly_from_the_classes_and_leaves_the_test_set_alone():
+    whole = datasets.load("digits", seed=3)
+    few = datasets.load("digits", seed=3, limit=200)
+    counts = torch.bincount(few.labels)
+    assert abs(len(few.labels) + len(few.test_labels) - 200) <= 10
+    assert int(counts.max() - counts.min()) <= 3
+    again = datasets.load("digits", seed=3, limit=200)
+    assert torch.equal(few.images, again.images)
+    assert len(datasets.load("digits", limit=10**6).labels) == len(whole.labels)
+    with pytest.raises(PruningError, match="limit 5 leaves none of some of 10 classes"):
+        datasets.load("digits", limit=5)
