@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from pruning.errors import PruningError
-from stages import protocol, settings
+from stages import export_params, protocol, settings
 from stages.yaml_file import read_mapping
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -150,6 +150,13 @@ class Round(Strict):
     n: Count
     from_: Annotated[int, Field(ge=0, alias="from")]
     sparsity: Sparsity | None = None
+    target: export_params.Budget | None = None
+
+    @model_validator(mode="after")
+    def _has_one_aim(self) -> "Round":
+        if self.sparsity is not None and self.target is not None:
+            raise ValueError("a round has a sparsity or a target, not both")
+        return self
 
 
 class Fraction(Strict):
@@ -184,6 +191,19 @@ class Prune(Strict):
     allow_regrowth: bool = False
     shuffle: bool = False
     on_collapse: Literal["warn", "error"] = "warn"
+    coupled: Literal["whole", "sum", "mean", "max"] | None = None
+    round_to: Count = 1
+
+    @model_validator(mode="after")
+    def _couples_what_can_be(self) -> "Prune":
+        if self.coupled is None and self.round_to > 1:
+            raise ValueError("round_to counts filters that go whole: it needs coupled")
+        if self.coupled is not None:
+            if self.shuffle:
+                raise ValueError(f"coupled: {self.coupled} and shuffle: true exclude each other")
+            found = self.coupled, self.granularity, self.allocation, self.rounds, self.round_to
+            export_params.check_coupling(*found)
+        return self
 
     @property
     def in_training(self) -> bool:
@@ -333,6 +353,7 @@ def _check_rounds(rounds: list[Round]) -> None:
     sparsities = [entry.sparsity for entry in rounds if entry.sparsity is not None]
     if sparsities != sorted(sparsities):
         raise ValueError(f"rounds: sparsities {sparsities} must not fall from round to round")
+    export_params.check_shares([entry.target for entry in rounds if entry.target is not None])
 
 
 def _check_experiments(params: Params) -> None:
@@ -380,8 +401,18 @@ def _check_rewind(params: Params, name: str) -> None:
 
 
 def _check_targets(params: Params, name: str) -> None:
-    missing = [entry.n for entry in params.rounds if entry.sparsity is None]
-    if missing and params.methods[name].prune.fraction is None:
+    prune = params.methods[name].prune
+    if prune.fraction is not None:
+        return
+    missing = [each.n for each in params.rounds if each.sparsity is None and each.target is None]
+    if missing:
         raise ValueError(
             f"methods.{name}: round {missing[0]} names no sparsity and the method no fraction"
+        )
+    budgets = [each for each in params.rounds if each.target is not None]
+    if budgets and (prune.coupled is None or prune.in_training):
+        raise ValueError(
+            f"methods.{name}: round {budgets[0].n} asks for {budgets[0].target}; that takes "
+            "filters that go whole before training: set prune.coupled to whole, sum, mean or max "
+            f"and prune.during to one of {', '.join(HOLDING)}"
         )
