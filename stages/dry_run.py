@@ -1,12 +1,18 @@
 """What a round would prune, layer by layer, before anything is written."""
 
+import warnings
+from collections.abc import Callable
+
 from pruning.coupling.groups import channels
 from pruning.errors import PruningError
 from pruning.network import Network, load
-from pruning.plan import Planned, plan
-from stages import masking, samples, targets
+from pruning.plan import Planned, losses
+from pruning.prunable import prunable
+from pruning.pruner import LayerCollapse
+from pruning.types import Masks
+from stages import masking, samples
 from stages.files import fold_of
-from stages.params import Params
+from stages.params import Params, Prune
 from stages.prune import source
 
 
@@ -15,10 +21,10 @@ def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
     sample = samples.of_fold(study, fold)
     network = load(fold_of(source(study, experiment, n), fold), foreign=True)
     choices = study.method(experiment).prune
-    goal = targets.target(study, experiment, n)
-    bound = masking.chooser(study, experiment, fold, sample).keywords
-    kept_out = {key: value for key, value in bound.items() if key != "on_collapse"}
-    rows = plan(network.model, goal, previous=dict(network.masks) or None, **kept_out)
+    start = study, experiment, n, fold, sample, network.model, network.masks
+    goal = masking.goal_of_round(*start)
+    choose = masking.chooser(study, experiment, fold, sample, on_collapse="warn")
+    rows = _rows(network, choose, goal, choices)
     width = max(len(row.layer) for row in rows)
     lines = [f"{experiment}, round {n}, fold {fold}: target sparsity {goal:g}, nothing is written"]
     lines += [_line(row, width, choices.granularity) for row in rows]
@@ -30,6 +36,18 @@ def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
     if choices.granularity in ("filter", "channel"):
         lines += _couplings(network)
     return lines
+
+
+def _rows(
+    network: Network, choose: Callable[..., Masks], goal: float, choices: Prune
+) -> list[Planned]:
+    """Return what each layer that is up for pruning would lose."""
+    previous = dict(network.masks) or None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayerCollapse)
+        masks = choose(network.model, goal, previous=previous)
+    params = prunable(network.model, only=choices.only, skip=choices.skip)
+    return losses(network.model, {name: masks[name] for name in params}, choices.granularity)
 
 
 def _line(row: Planned, width: int, granularity: str) -> str:

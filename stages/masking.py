@@ -18,28 +18,52 @@ from pruning.randomness import generator
 from pruning.rewind import restore
 from pruning.thresholds import sensitivity_thresholds
 from pruning.types import Masks
-from stages import snapshots
+from stages import coupled, snapshots, targets
+from stages.export_params import Budget
 from stages.files import fold_of, start_of
 from stages.params import Params, Prune
 from stages.samples import Samples
 
 
-def chooser(study: Params, experiment: str, fold: int, sample: Samples) -> Callable[..., Masks]:
+def chooser(
+    study: Params, experiment: str, fold: int, sample: Samples, *, on_collapse: str | None = None
+) -> Callable[..., Masks]:
     """Return `prune` with the experiment's axes bound: (model, sparsity, previous=...) -> masks."""
     choices = study.method(experiment).prune
-    return partial(
+    bound = partial(
         prune,
         criterion=choices.criterion,
         granularity=choices.granularity,
         reduce=choices.reduce,
         allocation=_allocation(choices, experiment, fold),
         evidence=sample.evidence(choices.evidence.batches, choices.evidence.batch_size),
-        on_collapse=choices.on_collapse,
+        on_collapse=on_collapse or choices.on_collapse,
         rounds=choices.rounds,
         schedule=choices.schedule,
         only=choices.only,
         skip=choices.skip,
     )
+    return bound if choices.coupled is None else coupled.Coupled(bound, choices, sample)
+
+
+def goal_of_round(
+    study: Params,
+    experiment: str,
+    n: int,
+    fold: int,
+    sample: Samples,
+    model: nn.Module,
+    previous: Mapping[str, Tensor],
+) -> float:
+    """Return the sparsity that a round reaches: the one it names, or that of its budget."""
+    aim = targets.target(study, experiment, n)
+    if not isinstance(aim, Budget):
+        return aim
+    choose = chooser(study, experiment, fold, sample)
+    if not isinstance(choose, coupled.Coupled):
+        raise PruningError(f"round {n} asks for {aim}; {experiment!r} takes no filters whole")
+    scored = _scored(study, experiment, fold, model, previous)
+    return coupled.sparsity_of(aim, choose, scored, previous)
 
 
 def masks_of_round(
@@ -61,10 +85,7 @@ def masks_of_round(
     if choices.in_training:
         kept = {name: weight.new_ones(weight.shape).bool() for name, weight in _up(model, choices)}
         return {**kept, **previous}
-    if choices.score_weights == "rewound":
-        model = deepcopy(model)
-        rewind = fold_of(start_of(experiment), fold) / "rewind.safetensors"
-        restore(model, snapshots.read(rewind), masks=previous)
+    model = _scored(study, experiment, fold, model, previous)
     choose = chooser(study, experiment, fold, sample)
     masks = choose(
         model, goal, previous=dict(previous) or None, allow_regrowth=choices.allow_regrowth
@@ -93,6 +114,18 @@ def check_target(masks: Mapping[str, Tensor], goal: float, choices: Prune) -> No
         raise PruningError(
             f"{kept} of {weights} weights kept where sparsity {goal:g} asks for {wanted:.1f}"
         )
+
+
+def _scored(
+    study: Params, experiment: str, fold: int, model: nn.Module, previous: Mapping[str, Tensor]
+) -> nn.Module:
+    """Return the network whose weights are scored: the round's own, or rewound as a copy."""
+    if study.method(experiment).prune.score_weights != "rewound":
+        return model
+    rewound = deepcopy(model)
+    snapshot = snapshots.read(fold_of(start_of(experiment), fold) / "rewind.safetensors")
+    restore(rewound, snapshot, masks=previous)
+    return rewound
 
 
 def _up(model: nn.Module, choices: Prune) -> list[tuple[str, Tensor]]:

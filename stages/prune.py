@@ -71,7 +71,7 @@ def describe(study: "Params", experiment: str, n: int) -> "Manifest":
     start = source(study, experiment, n)
     settings = {
         "prune": study.method(experiment).prune.model_dump(),
-        "target_sparsity": targets.target(study, experiment, n),
+        **targets.facts(targets.target(study, experiment, n)),
     }
     return Manifest(
         study=study.study,
@@ -105,12 +105,12 @@ def prune_fold(
     sample = samples.of_fold(study, fold)
     network = load(fold_of(source(study, experiment, n), fold), foreign=True)
     network.model.to(sample.device)
-    goal = targets.target(study, experiment, n)
     ended = targets.stopped(study, experiment, n)
     masks, choices = dict(network.masks), study.method(experiment).prune
+    start = study, experiment, n, fold, sample, network.model, network.masks
+    goal = masking.goal_of_round(*start)
     if not ended:
-        found = study, experiment, n, fold, sample, network.model, network.masks, goal
-        masks = masking.masks_of_round(*found)
+        masks = masking.masks_of_round(*start, goal)
         if not choices.in_training:
             masking.check_target(masks, goal, choices)
     mask_tools.apply(network.model, masks)

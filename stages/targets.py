@@ -1,12 +1,15 @@
 """How sparse a round is to be, and whether an experiment still goes on in it."""
 
+from typing import Any
+
 from pruning.errors import PruningError
 from pruning.rounds import round_sparsities
+from stages.export_params import Budget
 from stages.params import Params
 
 
-def target(params: Params, experiment: str, n: int) -> float:
-    """Return the sparsity that round `n` of an experiment reaches.
+def target(params: Params, experiment: str, n: int) -> float | Budget:
+    """Return the sparsity that round `n` of an experiment reaches, or the budget that it meets.
 
     A method with a `fraction` follows its own series and stays at its end after it has stopped;
     every other one follows the grid that all experiments share.
@@ -15,10 +18,16 @@ def target(params: Params, experiment: str, n: int) -> float:
     if fraction is not None:
         series = round_sparsities(fraction.rate, fraction.until)
         return series[min(n, len(series)) - 1]
-    sparsity = params.round(n).sparsity
-    if sparsity is None:
+    entry = params.round(n)
+    aim = entry.sparsity if entry.target is None else entry.target
+    if aim is None:
         raise PruningError(f"round {n} names no sparsity and {experiment!r} no fraction")
-    return sparsity
+    return aim
+
+
+def facts(aim: float | Budget) -> dict[str, Any]:
+    """Return a round's target as it stands in a manifest."""
+    return {"target": aim.given} if isinstance(aim, Budget) else {"target_sparsity": aim}
 
 
 def stopped(params: Params, experiment: str, n: int) -> bool:
