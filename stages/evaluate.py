@@ -65,6 +65,7 @@ def evaluate_fold(
     network = load(fold_of(source, fold), foreign=True)
     loss, accuracy = evaluate(network.model.to(sample.device), sample.test())
     known = read_json(fold_of(source, fold) / "metrics.json")
+    known.pop("spectrum", None)  # its place is beside the network that it was measured on
     parameters = sum(parameter.numel() for parameter in network.model.parameters())
     metrics = {
         **known,

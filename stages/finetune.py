@@ -69,7 +69,7 @@ def recover_fold(
     from pruning import masks as mask_tools
     from pruning.facts import read_json, write_json
     from pruning.network import Network, load, write
-    from stages import layers, masking, recovery, samples
+    from stages import layers, masking, recovery, samples, signals
     from stages.files import fold_of, pruned
     from stages.fitting import train
     from stages.journal import Journal
@@ -81,10 +81,12 @@ def recover_fold(
     before = read_json(source / "metrics.json")
     choices = study.method(experiment).prune
     plan = recovery.plan(study, experiment, n, fold, sample)
+    spectra = signals.Spectra(plan.settings.spectrum, sample)
+    told: dict[str, Any] = {}
     if before["stopped"]:
         journal = Journal(masks=network.masks)
     else:
-        recovery.place_weights(model, network.masks, plan)
+        snapshot, told = recovery.begin(model, network.masks, plan, spectra, folder)
         journal = train(
             model,
             sample,
@@ -95,7 +97,7 @@ def recover_fold(
             history_in=folder,
             start=plan.start,
             steps=plan.steps,
-            snapshot=plan.optimizer_from,
+            snapshot=snapshot,
             rate=plan.rate,
             masks=dict(network.masks),
             method=choices.during,
@@ -104,12 +106,13 @@ def recover_fold(
             trained=recovery.dense_weights(experiment, fold),
         )
         recovery.keep_best(model, journal, plan)
+        spectra.at("recovered", model)
     mask_tools.verify(model, journal.masks, where=str(folder))
     recovery.check_sparsity(journal.masks, before, choices)
     write(Network(model, journal.masks, network.spec, network.input_shape), folder)
     journal.write_history(folder)
     layers.write(journal.masks, folder)
-    facts = {**before, **layers.facts(journal.masks)}
+    facts = {**before, **layers.facts(journal.masks), **told, **spectra.write(folder)}
     write_json(folder / "metrics.json", recovery.metrics(model, journal, sample, plan, facts))
 
 

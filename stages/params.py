@@ -15,13 +15,13 @@ from pydantic import (
 )
 
 from pruning.errors import PruningError
-from stages import export_params, protocol, settings
+from stages import export_params, protocol, settings, signal_params
 from stages.yaml_file import read_mapping
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What DVC may put into commands and paths."""
 
-RESERVED = ("dense",)
+RESERVED = ("dense", "gains")
 """Names of folders that the pipeline itself uses beside the experiments'."""
 
 
@@ -222,6 +222,8 @@ class Finetune(Strict):
     batch_size: Count | None = None
     initialization: _choice("initialization") = {"name": "own"}  # type: ignore[valid-type]
     keep: Literal["last", "best"] = "last"
+    isometry: signal_params.Isometry | None = None
+    spectrum: signal_params.Spectrum | None = None
 
     @model_validator(mode="after")
     def _has_epochs(self) -> "Finetune":
@@ -266,6 +268,7 @@ class Params(Strict):
     one_shot: list[Name]
     methods: dict[Name, Method]
     control: Name | None
+    export: export_params.Export = export_params.Export()
     tracking: bool = True
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 3
     papers: protocol.Protocol | None = None
@@ -374,6 +377,12 @@ def _check_experiments(params: Params) -> None:
             f"control: {params.control!r} is no experiment; choose from "
             f"{', '.join(params.experiments)}, or null for none"
         )
+    for name in params.export.experiments:
+        if name not in params.experiments:
+            raise ValueError(
+                f"export.experiments: {name!r} is no experiment; choose from "
+                f"{', '.join(params.experiments)}"
+            )
     for name in params.experiments:
         of = params.methods[name].control_of
         if of is not None and of not in params.experiments:

@@ -6,6 +6,7 @@ reinitialisation and training from scratch are all points of this plane; none is
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from pruning.errors import PruningError
 from pruning.rewind import Snapshot, restore
 from pruning.tensors import read_tensors
 from pruning.training import evaluate
-from stages import snapshots
+from stages import signals, snapshots
 from stages.files import fold_of, start_of
 from stages.fitting import learning_rate_of
 from stages.journal import Journal
@@ -70,6 +71,27 @@ def place_weights(model: nn.Module, masks: Mapping[str, Tensor], plan: Plan) -> 
     elif plan.settings.weights == "reinitialised":
         redraw(model, plan.settings.initialization, plan.seed, plan.round)
         mask_tools.apply(model, masks)
+
+
+def begin(
+    model: nn.Module,
+    masks: Mapping[str, Tensor],
+    plan: Plan,
+    spectra: signals.Spectra,
+    folder: Path,
+) -> tuple[Snapshot | None, dict[str, Any]]:
+    """Make `model` what the recovery trains: weights placed, isometric where that is asked for.
+
+    Returns the snapshot that the optimizer goes on from, and what metrics.json tells.
+    """
+    spectra.at_rewind_point(model, plan.rewind)
+    place_weights(model, masks, plan)
+    spectra.at("pruned", model)
+    if plan.settings.isometry is None:
+        return plan.optimizer_from, {}
+    told = signals.make_isometric(model, masks, plan.settings.isometry, folder)
+    spectra.at("isometry", model)
+    return signals.with_weights_of(model, plan.optimizer_from), told
 
 
 def dense_weights(experiment: str, fold: int) -> dict[str, Tensor]:

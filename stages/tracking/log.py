@@ -27,6 +27,7 @@ from stages.tracking.write import write, write_file, write_params, write_tables
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+COURSES = ("history.csv", "isometry.csv")
 LARGE = 256 * 2**20  # bytes; DVC alone keeps such a file, MLflow gets its hash
 
 
@@ -76,7 +77,8 @@ def log_model(
 
 
 def _model_name(record: Record) -> str:
-    return (record.experiment or record.stage).replace(".", "_")
+    name = record.experiment or record.stage
+    return (f"{name}_shrunk" if record.stage == "export" else name).replace(".", "_")
 
 
 def _present(store: Store, record: Record) -> bool:
@@ -91,7 +93,8 @@ def _log_content(
     found = facts(base)
     write_params(store, run, flat(record.params, record.stage), record.place)
     metrics = [(name, value, record.round) for name, value in numbers(found).items()]
-    points = metrics + curves(rows(base / "history.csv"), record.level)
+    courses = [row for name in COURSES for row in rows(base / name)]
+    points = metrics + curves(courses, record.level)
     write(store, run, metrics=points, tags=_tags(record, found))
     _log_files(store, record, run, base, files)
     _log_data(store, record, run)
