@@ -1,5 +1,6 @@
 """Train one network of one fold inside a stage: history, snapshots, best epoch, resuming."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -103,6 +104,8 @@ def train(
             train_loss = float(torch.stack(losses).mean())
             losses.clear()
             found = evaluate(model, samples.validation())
+            if not math.isfinite(found[0]):  # the last step broke what its own loss did not show
+                raise Diverged(step - 1, found[0])
             keeper.close_epoch(step, -(-step // per_epoch), train_loss, found, rate(step - 1))
         report(step - start, steps - start)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.during import Course
+from pruning.errors import PruningError
 from pruning.facts import read_json, write_json
 from pruning.folders import whole
 from pruning.rewind import Snapshot, capture, restore
@@ -129,12 +130,22 @@ class Keeper:
         return self.journal
 
     def _resume(self) -> int:
-        facts = read_json(self.folder / "journal.json")
+        path = self.folder / "journal.json"
+        facts = read_json(path)
         kept = {
-            path.stem: snapshots.read(path) for path in sorted((self.folder / "kept").iterdir())
+            found.stem: snapshots.read(found) for found in sorted((self.folder / "kept").iterdir())
         }
-        history = [tuple(row) for row in facts["history"]]
-        self.journal = Journal(history, facts["best_accuracy"], facts["best_step"], kept)  # type: ignore[arg-type]
+        try:
+            history = [_row(*row) for row in facts["history"]]
+            self.journal = Journal(history, facts["best_accuracy"], facts["best_step"], kept)
+        except (KeyError, TypeError) as error:
+            raise PruningError(f"{path}: no journal of training ({error!r})") from None
         self.last_good = snapshots.read(self.folder / "last.safetensors")
         self.course_state = read_tensors(self.folder / "course.safetensors")
         return restore(self.model, self.last_good, optimizer=self.optimizer)
+
+
+def _row(
+    step: int, epoch: int, split: str, loss: float, accuracy: float | None, rate: float
+) -> Row:
+    return step, epoch, split, loss, accuracy, rate

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pruning import datasets, folds, stream
 from pruning.datasets import Dataset
+from pruning.errors import PruningError
 from pruning.evidence import Evidence, classification
 from pruning.folds import Fold
 from stages.files import PREPARED
@@ -87,9 +89,29 @@ class Samples:
 def of_fold(params: Params, fold: int) -> Samples:
     """Return the prepared samples as replicate `fold` sees them, its seed the study's plus it."""
     device = params.training.device
+    check_device(device)
     dataset = datasets.read(PREPARED)
     part = folds.read(PREPARED / "folds.json")[fold]
     if device != "cpu":
         dataset = dataset.to(device)
         part = Fold(part.train.to(device), part.validation.to(device))
     return Samples(dataset, part, params.cross_validation.seed + fold, device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine or this build of torch has not."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise PruningError(
+            f"training.device: {device!r} cannot be used here ({reason}); choose from "
+            f"{', '.join(_devices())}"
+        ) from None
+
+
+def _devices() -> list[str]:
+    if not torch.accelerator.is_available():
+        return ["cpu"]
+    kind = torch.accelerator.current_accelerator()
+    return ["cpu", *(f"{kind}:{index}" for index in range(torch.accelerator.device_count()))]

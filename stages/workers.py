@@ -147,6 +147,6 @@ def _lines(label: str) -> Callable[[int, int], None]:
         last = now
         rate = done / (now - began)
         left = (total - done) / rate
-        print(f"{label}: {done}/{total} steps, {rate:.0f} a second, {left:.0f} s left", flush=True)
+        print(f"{label}: {done}/{total} steps, {rate:.3g} a second, {left:.0f} s left", flush=True)
 
     return show
