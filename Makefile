@@ -19,6 +19,7 @@ install: $(INSTALLED) ## make the virtual environment
 
 repro: $(INSTALLED) ## run the pipeline of params.yaml: whatever is not cached
 	@test -d .git || { echo 'error: dvc repro needs a git clone; run `git init` here first' >&2; exit 2; }
+	$(BIN)/python -m stages.check
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo 'Report: reports/report.md.  MLflow: `make ui`, then open http://127.0.0.1:5000'
 
