@@ -21,9 +21,11 @@ class Exported:
     names: Mapping[str, str]
 
 
-def export(model: nn.Module, example: Example) -> Exported:
-    """Return the graph of `model` as it is run on the example inputs, in its own mode.
+def export(model: nn.Module, example: Example, *, training: bool = False) -> Exported:
+    """Return the graph of `model` as it is run on the example inputs; the model is left as it is.
 
+    It is recorded in one forward where that goes, and else, or where torch's internals no longer
+    let it, made by torch.export, which lists the same operations and says best what is wrong.
     Raises `PruningError` for inputs on another device than the weights, inputs that the model
     refuses, and a forward that cannot be exported (control flow that depends on values).
     """
@@ -35,7 +37,8 @@ def export(model: nn.Module, example: Example) -> Exported:
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
-            program = torch.export.export(model, args, kwargs, strict=False)
+            found = _recorded(model, args, kwargs, training)
+            return found or _exported(skeleton(model).train(training), args, kwargs)
     except Exception as error:
         _check_runs(model, args, kwargs)
         raise PruningError(
@@ -44,6 +47,21 @@ def export(model: nn.Module, example: Example) -> Exported:
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _recorded(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+) -> Exported | None:
+    try:
+        from pruning.coupling.recording import record
+
+        return Exported(*record(model, args, kwargs, training=training))
+    except Exception:
+        return None
+
+
+def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exported:
+    program = torch.export.export(model, args, kwargs, strict=False)
     signature = program.graph_signature
     return Exported(
         program.graph, {**signature.inputs_to_parameters, **signature.inputs_to_buffers}

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from torch import Tensor, nn
 
-from pruning.coupling.copies import Example, skeleton
+from pruning.coupling.copies import Example
 from pruning.coupling.exporting import export
 from pruning.coupling.notes import Reason
 from pruning.coupling.resolve import Classes, reasons, resolve
@@ -155,10 +155,10 @@ def channels(model: nn.Module, example_inputs: Example) -> Groups:
     shapes = {name: tuple(named[name].shape) for name in names.values()}
     aliases = {name: names[id(tensor)] for name, tensor in named.items()}
     trace = Trace(shapes, selectable(model), numbers(model))
-    exported = export(skeleton(model).eval(), example_inputs)
+    exported = export(model, example_inputs)
     walk(trace, exported, aliases)
     if _unread(exported.graph):
-        walk(trace, export(skeleton(model).train(), example_inputs), aliases)
+        walk(trace, export(model, example_inputs, training=True), aliases)
     return Groups(trace, resolve(trace), [name for name, _ in model.named_parameters()])
 
 

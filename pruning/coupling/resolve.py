@@ -36,11 +36,9 @@ def resolve(trace: Trace) -> Classes:
     """
     _link(trace)
     label = _components(trace)
-    whole = []
-    for grouped in trace.grouped:
-        if _tie_groups(trace, grouped, label):
-            whole.append(grouped.weight)
-    label = _components(trace)
+    whole = [grouped.weight for grouped in trace.grouped if _tie_groups(trace, grouped, label)]
+    if trace.grouped:
+        label = _components(trace)
     while sum(_tie_rectangle(trace, ids, label) for ids in trace.rectangles):
         label = _components(trace)
     count = int(label.max(initial=-1)) + 1
@@ -75,10 +73,14 @@ def _components(trace: Trace) -> Ids:
     left, right = _gathered(trace.ties)
     graph = coo_array((np.ones(left.size, dtype=bool), (left, right)), (trace.count, trace.count))
     _, label = connected_components(graph, directed=False)
-    _, starts, back = np.unique(label, return_index=True, return_inverse=True)
-    rank = np.empty_like(starts)
-    rank[np.argsort(starts)] = np.arange(starts.size)
-    return rank[back].astype(np.int64)
+    highest = np.maximum.accumulate(label)
+    if label[0] != 0 or bool((label[1:] > highest[:-1] + 1).any()):
+        _, starts, back = np.unique(label, return_index=True, return_inverse=True)
+        rank = np.empty_like(starts)
+        rank[np.argsort(starts)] = np.arange(starts.size)
+        label = rank[back]
+    found: Ids = label.astype(np.int64)
+    return found
 
 
 def _link(trace: Trace) -> None:
@@ -86,7 +88,7 @@ def _link(trace: Trace) -> None:
     uses = np.zeros(trace.count, dtype=np.int64)
     for step in trace.steps:
         for ids in step.inputs():
-            uses[np.unique(ids)] += 1
+            uses[ids] += 1  # once, however often an id is among them
     for ins, outs in trace.links.values():
         alone = (uses[ins] <= 1) & (ins != FIXED)
         trace.tie(ins[alone], outs[alone])

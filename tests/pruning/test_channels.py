@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pruning.coupling import exporting
 from pruning.coupling.groups import Groups, channels
 from pruning.errors import PruningError
 from tests.pruning import channel_zoo as zoo
@@ -283,15 +284,37 @@ def test_inputs_may_be_a_tensor_a_tuple_or_keywords():
     assert [len(channels(model, given)) for given in (x, (x,), {"input": x})] == [5, 5, 5]
 
 
+def ledger(groups: Groups) -> tuple[object, ...]:
+    return [*groups], groups.pinned, [str(each) for each in groups.trace.resizes]
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_torch_export_leads_to_the_same_groups(name, monkeypatch):
+    recorded = ledger(groups_of(name))
+    monkeypatch.setattr(exporting, "_recorded", lambda *_: None)
+    assert ledger(groups_of(name)) == recorded
+
+
+def test_a_forward_is_recorded_unless_values_decide_what_runs(monkeypatch):
+    def no_export(*_: object) -> None:
+        raise AssertionError("exported")
+
+    monkeypatch.setattr(exporting, "_exported", no_export)
+    assert len(groups_of("recurrent")) > 0
+    with pytest.raises(PruningError, match="AssertionError: exported"):
+        channels(Branching(), torch.randn(2, 3))
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.a(x) if x.sum() > 0 else self.a(-x)
+
+
 def test_control_flow_that_depends_on_values_is_named():
-    class Branching(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a = nn.Linear(3, 4)
-
-        def forward(self, x):
-            return self.a(x) if x.sum() > 0 else self.a(-x)
-
     with pytest.raises(PruningError, match=r"Branching cannot be exported.*stays masked"):
         channels(Branching(), torch.randn(2, 3))
 
