@@ -130,6 +130,12 @@ class Keeper:
         return self.journal
 
     def _resume(self) -> int:
+        try:
+            return self._take_up()
+        except PruningError as error:
+            raise PruningError(f"{error}; delete {self.folder} to begin anew") from None
+
+    def _take_up(self) -> int:
         path = self.folder / "journal.json"
         facts = read_json(path)
         kept = {
