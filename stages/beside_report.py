@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages import ours
+from stages.beside import RECODED
 from stages.beside_views import picture, to_markdown
+from stages.lookup import plain
 from stages.verdict import RULE, SELECTIONS
 
 if TYPE_CHECKING:
@@ -46,7 +48,10 @@ def write(study: "Params", folds: "pd.DataFrame", folder: Path) -> str:
 def selection(mine: "pd.DataFrame") -> str:
     """Say by what each network of ours was chosen."""
     chosen = {name: sorted(set(group["experiment"])) for name, group in mine.groupby("selection")}
-    told = [f"{SELECTIONS[str(key)]} ({', '.join(names)})" for key, names in chosen.items()]
+    told = [
+        SELECTIONS[str(key)] + (f" ({', '.join(names)})" if len(chosen) > 1 else "")
+        for key, names in chosen.items()
+    ]
     return (
         f"Whatever was chosen was chosen on validation data: {'; '.join(told)}. The test set was "
         "read once for each network, by the evaluate stage."
@@ -71,6 +76,8 @@ def draw(mine: "pd.DataFrame", rows: "pd.DataFrame", path: Path) -> None:
 
 def _lowest(mine: "pd.DataFrame") -> float | None:
     """Return where to cut the axis, so that networks which collapsed do not flatten the others."""
-    means = 100 * mine.groupby(["experiment", "sparsity"])["accuracy"].mean()
+    recoded = plain(mine["dataset"].iloc[0]).endswith(RECODED) if len(mine) else False
+    values = mine["accuracy"] - (mine["dense_accuracy"] if recoded else 0)
+    means = 100 * values.groupby([mine["experiment"], mine["sparsity"]]).mean()
     good = means[means > means.max() - SPREAD]
     return float(good.min() - 0.5) if len(good) < len(means) else None

@@ -4,8 +4,8 @@ import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from stages.beside import SERIES, alike, check
-from stages.lookup import canonical
+from stages.beside import RECODED, SERIES, alike, check
+from stages.lookup import canonical, plain
 from stages.verdict import NOT_COMPARABLE, RULE, SELECTIONS, summarise
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def picture(
 ) -> "Figure":
     """Draw, for each net of ours, accuracy in percent against sparsity (by log density).
 
+    Where our pixels differ from the published ones, the changes from the own dense nets instead.
+
     Ours as coloured lines, mean with its 95 % interval; published figures as grey points with 2 sd
     where they give them: full where first-hand, hollow where not, one mark for each paper. Rows
     of another kind of sparsity or without an accuracy are left out. `lowest` cuts the axis from
@@ -52,20 +54,24 @@ def picture(
     figure = Figure(figsize=(9, 5 * max(len(nets), 1)), layout="constrained")
     axes = figure.subplots(max(len(nets), 1), 1, squeeze=False)[:, 0]
     for place, ((dataset, model, kind), ours) in zip(axes, nets, strict=False):
-        theirs: list[Any] = [row for row in rows.itertuples() if _drawn(ours.iloc[0], row)]
-        _draw_theirs(place, theirs)
-        _draw_ours(place, ours)
+        drops = plain(dataset).endswith(RECODED)
+        theirs: list[Any] = [row for row in rows.itertuples() if _drawn(ours.iloc[0], row, drops)]
+        _draw_theirs(place, theirs, drops)
+        _draw_ours(place, ours, drops)
         title = f"{canonical(model, [row.model for row in theirs])} on {dataset}"
         _finish(place, title, kind, lowest)
+        if drops:
+            place.set_ylabel("change in accuracy from the own dense net in points")
     return figure
 
 
-def _drawn(ours: Any, row: Any) -> bool:
-    numbers = math.isfinite(row.pruned_acc) and math.isfinite(row.sparsity)
+def _drawn(ours: Any, row: Any, drops: bool) -> bool:
+    figure = row.pruned_acc - (row.baseline_acc if drops else 0)
+    numbers = math.isfinite(figure) and math.isfinite(row.sparsity)
     return numbers and alike(ours, row) and ours.sparsity_kind == row.sparsity_kind
 
 
-def _draw_theirs(axes: "Axes", rows: list[Any]) -> None:
+def _draw_theirs(axes: "Axes", rows: list[Any], drops: bool) -> None:
     papers = list(dict.fromkeys(_cited(row) for row in rows))
     for index, paper in enumerate(papers):
         mark = MARKS[index % len(MARKS)]
@@ -73,7 +79,7 @@ def _draw_theirs(axes: "Axes", rows: list[Any]) -> None:
         for row in (row for row in rows if _cited(row) == paper):
             axes.errorbar(
                 1 - row.sparsity,
-                row.pruned_acc,
+                row.pruned_acc - (row.baseline_acc if drops else 0),
                 yerr=2 * row.acc_std if row.acc_std > 0 else None,
                 fmt=mark,
                 color=THEIRS,
@@ -83,14 +89,15 @@ def _draw_theirs(axes: "Axes", rows: list[Any]) -> None:
             )
 
 
-def _draw_ours(axes: "Axes", ours: "pd.DataFrame") -> None:
+def _draw_ours(axes: "Axes", ours: "pd.DataFrame", drops: bool) -> None:
     styles = ("-", "--", ":", "-.")
     for index, (_, series) in enumerate(ours.groupby(SERIES, sort=False)):
         # Folds reach slightly different sparsities: their k-th networks make the k-th point.
         step = series.groupby("fold")["sparsity"].rank(method="first")
+        value = series["accuracy"] - (series["dense_accuracy"] if drops else 0)
+        series = series.assign(value=100 * value)
         points = [
-            (g["sparsity"].mean(), summarise(list(100 * g["accuracy"])))
-            for _, g in series.groupby(step)
+            (g["sparsity"].mean(), summarise(list(g["value"]))) for _, g in series.groupby(step)
         ]
         means = [sample.mean for _, sample in points]
         halves = [0 if sample.n == 1 else sample.mean - sample.low for _, sample in points]

@@ -40,7 +40,8 @@ def results(study: "Params", folds: "pd.DataFrame") -> "pd.DataFrame":
 def answered(study: "Params", table: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
     """Keep of a table of `beside` the lines that each experiment answers.
 
-    Those that the study names for it; without a name all first-hand accuracies within reach.
+    Those that the study names for it; without a name all first-hand accuracies within reach, or
+    none where the study answers with rankings.
     """
     import pandas as pd
 
@@ -49,10 +50,10 @@ def answered(study: "Params", table: "pd.DataFrame", rows: "pd.DataFrame") -> "p
         own = table[table["experiment"] == name]
         if name in papers.rows:
             kept.append(own[own["line"].isin(named(rows, papers.rows[name])["line"])])
-        else:
+        elif not papers.rankings:
             reached = (own["n"] > 0) & own["their_accuracy"].notna()
             kept.append(own[reached & own["first_hand"]])
-    return pd.concat(kept).sort_index()
+    return pd.concat(kept or [table[:0]]).sort_index()
 
 
 def named(rows: "pd.DataFrame", choices: Iterable[Row]) -> "pd.DataFrame":
@@ -63,7 +64,7 @@ def named(rows: "pd.DataFrame", choices: Iterable[Row]) -> "pd.DataFrame":
     for choice in choices:
         one = pd.Series(True, index=rows.index)
         if choice.method is not None:
-            one &= _called(rows["method"], choice.method)
+            one &= called(rows["method"], choice.method)
         for name in ("arxiv", "model"):
             if getattr(choice, name) is not None:
                 one &= rows[name] == getattr(choice, name)
@@ -85,7 +86,7 @@ def compare(
     return mine, table, answered(study, table, rows)
 
 
-def _called(methods: "pd.Series[str]", name: str) -> "pd.Series[bool]":
+def called(methods: "pd.Series[str]", name: str) -> "pd.Series[bool]":
     """Tell which methods bear the name; where none does, which names begin with it."""
     plainly = methods.map(plain)
     exact = plainly == plain(name)

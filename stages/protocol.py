@@ -57,7 +57,8 @@ class Protocol(Part):
     methods: dict[str, str] = {}
     """By experiment: its method in words."""
     rows: dict[str, list[Row]] = {}
-    """By experiment: the rows it answers; without an entry all first-hand ones within reach."""
+    """By experiment: the rows it answers; without an entry all first-hand ones within reach (none
+    where there are rankings)."""
     seed: dict[str, str] = {}
     """By experiment: the line of the seed project's tables that it answers."""
     rankings: list[Ranking] = []

@@ -1,9 +1,11 @@
 """Studies made by hand: params, and results of which every number is known."""
 
+import json
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import yaml
 
 from stages.params import Params
 
@@ -23,8 +25,27 @@ PAPERS = {
 
 @pytest.fixture(scope="session")
 def made():
-    """Return what makes studies: `params` and `folds`."""
-    return SimpleNamespace(params=params, folds=folds, PAPERS=PAPERS)
+    """Return what makes studies: `params`, `folds`, and `record` of both in a folder."""
+    return SimpleNamespace(params=params, folds=folds, record=record, PAPERS=PAPERS)
+
+
+def record(folder, study, found=None, **more):
+    """Lay out a protocol's folder, with a record if there are results; `more` replaces facts."""
+    folder.mkdir(parents=True)
+    settings = study.model_dump(by_alias=True, exclude_none=True)
+    text = yaml.safe_dump({**settings, "control": study.control}, sort_keys=False)
+    (folder / "params.yaml").write_text(text)
+    if found is None:
+        return
+    (folder / "record").mkdir()
+    (folder / "record" / "params.yaml").write_text(text)
+    found.to_csv(folder / "record" / "results.csv", index=False)
+    runs = ["experiment,fold,run_id", "dense,,aa", "snip,,bb", "snip,0,cc"]
+    (folder / "record" / "runs.csv").write_text("\n".join(runs) + "\n")
+    facts = {"study": study.study, "commit": "c" * 40, "changed": [], "dvc_lock": "d" * 32}
+    machine = {"processor": "P", "cores": 2, "device": "cpu", "python": "3.11", "torch": "2.10"}
+    facts |= {"reports": "e" * 32 + ".dir", "seconds": 3723, "machine": machine}
+    (folder / "record" / "record.json").write_text(json.dumps(facts | more))
 
 
 def params(papers=PAPERS, experiments=("snip", "magnitude"), sparsities=(0.95, 0.98), **more):

@@ -55,11 +55,11 @@ def test_our_results_as_the_comparison_reads_them(made):
 
 
 def test_a_net_with_settings_of_its_own_is_another_of_the_same_name(made, rows):
-    study = made.params(model={"factory": "lenet_300_100", "width": 0.5})
+    study = made.params(model={"factory": "lenet_300_100", "inputs": 196})
     table = ours.compare(study, made.folds({"snip": [SNIP, SNIP]}), rows)[1]
     assert set(table["verdict"]) == {"not comparable"}
     assert table["reason"].str.contains("another net of the same name").all()
-    assert table["reason"].str.contains(r"lenet_300_100 \(width 0.5\)").all()
+    assert table["reason"].str.contains(r"lenet_300_100 \(inputs 196\)").all()
 
 
 def test_a_round_that_prunes_no_more_adds_no_network(made):
@@ -98,8 +98,8 @@ def test_a_row_that_does_not_exist_is_told(rows):
 def test_the_section_of_the_report(made, tmp_path):
     folds = made.folds({"snip": [SNIP, SNIP], "magnitude": [SNIP, (0.5, 0.5, 0.51)]})
     text = beside_report.write(made.params(), folds, tmp_path)
-    assert "chosen on validation data: our last epoch (magnitude, snip)" in text
-    assert "The test set was read once" in text
+    assert "chosen on validation data: our last epoch. The" in text
+    assert "test set was read once for each network" in text
     assert "### snip (SNIP, one batch of 100)\n\n| theirs" in text
     assert "SNIP; Lee 2019 [primary-text]" in text
     assert "-0.10 ± 0.10 [-0.35, 0.15]" in text  # 98.3 to 98.4: sd 0.1, half 4.303 * 0.1 / 3 ** 0.5
