@@ -26,7 +26,8 @@ def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
     choose = masking.chooser(study, experiment, fold, sample, on_collapse="warn")
     rows = _rows(network, choose, goal, choices)
     width = max(len(row.layer) for row in rows)
-    lines = [f"{experiment}, round {n}, fold {fold}: target sparsity {goal:g}, nothing is written"]
+    aim = "no target but its allocation's own" if goal is None else f"target sparsity {goal:g}"
+    lines = [f"{experiment}, round {n}, fold {fold}: {aim}, nothing is written"]
     lines += [_line(row, width, choices.granularity) for row in rows]
     matched = {row.layer for row in rows}
     others = [name for name, _ in network.model.named_parameters() if name not in matched]
@@ -39,7 +40,7 @@ def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
 
 
 def _rows(
-    network: Network, choose: Callable[..., Masks], goal: float, choices: Prune
+    network: Network, choose: Callable[..., Masks], goal: float | None, choices: Prune
 ) -> list[Planned]:
     """Return what each layer that is up for pruning would lose."""
     previous = dict(network.masks) or None

@@ -54,8 +54,11 @@ def goal_of_round(
     sample: Samples,
     model: nn.Module,
     previous: Mapping[str, Tensor],
-) -> float:
-    """Return the sparsity that a round reaches: the one it names, or that of its budget."""
+) -> float | None:
+    """Return the sparsity that a round reaches: the one it names, or that of its budget.
+
+    None where the allocation brings its own targets.
+    """
     aim = targets.target(study, experiment, n)
     if not isinstance(aim, Budget):
         return aim
@@ -74,7 +77,7 @@ def masks_of_round(
     sample: Samples,
     model: nn.Module,
     previous: Mapping[str, Tensor],
-    goal: float,
+    goal: float | None,
 ) -> Masks:
     """Return the masks that the prune stage hands on.
 
@@ -97,7 +100,7 @@ def masks_of_round(
     return shuffle(masks, source, granularity=choices.granularity, layouts=places)
 
 
-def check_target(masks: Mapping[str, Tensor], goal: float, choices: Prune) -> None:
+def check_target(masks: Mapping[str, Tensor], goal: float | None, choices: Prune) -> None:
     """Refuse masks that miss their target by more than rounding: half a weight, or one a layer.
 
     Asked of every mask whose allocation has a budget in single weights; larger pieces and N:M keep
@@ -106,7 +109,7 @@ def check_target(masks: Mapping[str, Tensor], goal: float, choices: Prune) -> No
     allocation, during = choices.allocation, choices.during["name"]
     slack = {"global": 0.5, "erk": 0.5, "layerwise": 0.5 * len(masks)}.get(allocation["name"])
     exact = choices.granularity == "weight" and during in ("hard", "rigl", "set", "gradual")
-    if slack is None or len(allocation) > 1 or not exact:
+    if goal is None or slack is None or len(allocation) > 1 or not exact:
         return
     weights = sum(mask.numel() for mask in masks.values())
     kept, wanted = mask_tools.kept(masks), weights * (1 - goal)

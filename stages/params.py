@@ -194,6 +194,24 @@ class Prune(Strict):
     coupled: Literal["whole", "sum", "mean", "max"] | None = None
     round_to: Count = 1
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        """Let `preset` stand for a published row, in which single settings may be changed."""
+        if not isinstance(given, dict) or "preset" not in given:
+            return given
+        rest = {key: value for key, value in given.items() if key != "preset"}
+        return {**settings.preset(given["preset"]), **rest}
+
+    @model_validator(mode="after")
+    def _shuffles_what_is_there(self) -> "Prune":
+        if self.shuffle and self.in_training:
+            raise ValueError(
+                f"shuffle: true needs masks that are there before training, and during: "
+                f"{self.during['name']} chooses them while it trains; use {', '.join(HOLDING)}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _couples_what_can_be(self) -> "Prune":
         if self.coupled is None and self.round_to > 1:
@@ -209,6 +227,14 @@ class Prune(Strict):
     def in_training(self) -> bool:
         """Return whether the masks are chosen while the network trains, not before."""
         return self.during["name"] not in HOLDING
+
+    @property
+    def has_budget(self) -> bool:
+        """Return whether a round's sparsity is looked at: not where the allocation brings its own.
+
+        Masks that are chosen while the network trains follow a schedule to it in any case.
+        """
+        return self.in_training or self.allocation["name"] not in settings.UNBUDGETED
 
 
 class Finetune(Strict):
@@ -335,7 +361,8 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         part = _model_in(field.annotation)
     if not (isinstance(part, type) and issubclass(part, BaseModel)):
         return ["none"]
-    return [field.alias or name for name, field in part.model_fields.items()]
+    fields = [field.alias or name for name, field in part.model_fields.items()]
+    return ["preset", *fields] if part is Prune else fields
 
 
 def _model_in(annotation: Any) -> Any:
@@ -411,7 +438,7 @@ def _check_rewind(params: Params, name: str) -> None:
 
 def _check_targets(params: Params, name: str) -> None:
     prune = params.methods[name].prune
-    if prune.fraction is not None:
+    if prune.fraction is not None or not prune.has_budget:
         return
     missing = [each.n for each in params.rounds if each.sparsity is None and each.target is None]
     if missing:

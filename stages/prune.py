@@ -117,9 +117,10 @@ def prune_fold(
     loss, accuracy = evaluate(network.model, sample.validation())
     write(Network(network.model, masks, network.spec, network.input_shape), folder)
     layers.write(masks, folder)
+    reached = layers.facts(masks)
     metrics = {
-        **layers.facts(masks),
-        "target_sparsity": goal,
+        **reached,
+        "target_sparsity": reached["sparsity"] if goal is None else goal,
         "stopped": ended,
         "validation_loss_before_recovery": loss,
         "validation_accuracy_before_recovery": accuracy,

@@ -6,6 +6,7 @@ from typing import Any
 
 from pruning import catalogue
 from pruning.errors import PruningError, unknown
+from pruning.presets import PRESETS
 
 DATASETS = ("digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "folder")
 
@@ -21,6 +22,15 @@ OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
 """The optimizers of torch.optim with what can be set of each; the rate is `learning_rate.base`."""
 
 PIECES = ("weight", "vector", "column", "kernel", "filter", "channel")
+UNBUDGETED = ("per_layer", "threshold")
+"""The allocations that bring their own targets, as in `pruning.allocation`."""
+
+BY_LAYER = ("min_keep", "max_sparsity", "ratios", "s", "q")
+"""The settings that may differ by layer: a number, a list, or numbers by name pattern."""
+
+NESTED = {("criterion", "of"): "criterion", ("during", "schedule"): "schedule"}
+"""The settings that are a choice themselves, with its axis."""
+
 DEVICES = re.compile(r"cpu|(cuda|mps|xpu)(:\d+)?")
 
 
@@ -46,10 +56,19 @@ def check_settings(axis: str, name: str, given: Mapping[str, Any]) -> None:
         if setting not in given:
             if default is ...:
                 raise PruningError(f"{axis} {name!r} needs a value for its setting {setting!r}")
-        elif not _of_its_kind(given[setting], default):
+        elif (axis, setting) in NESTED:
+            choice(NESTED[axis, setting])(given[setting])
+        elif not all(_of_its_kind(value, default) for value in _values(setting, given[setting])):
             raise PruningError(
                 f"{axis} {name!r}: {setting}: {given[setting]!r} is no {_kind(default)}"
             )
+
+
+def preset(name: Any) -> Mapping[str, Any]:
+    """Return a published row of `prune`; refuse a name that stands for none."""
+    if name not in PRESETS:
+        raise unknown("preset", str(name), PRESETS)
+    return PRESETS[name]
 
 
 def dataset(name: str) -> str:
@@ -82,6 +101,13 @@ def optimizer(name: str, given: Mapping[str, Any]) -> None:
         values = value if setting == "betas" and isinstance(value, list) else [value]
         if not all(isinstance(each, int | float) for each in values):
             raise PruningError(f"optimizer {name!r}: {setting}: {value!r} is no number")
+
+
+def _values(setting: str, value: Any) -> list[Any]:
+    """Return the values of a setting: several where it may differ by layer."""
+    if setting in BY_LAYER and isinstance(value, dict):
+        return list(value.values())
+    return value if setting in BY_LAYER and isinstance(value, list) else [value]
 
 
 def _of_its_kind(value: Any, default: Any) -> bool:

@@ -8,12 +8,15 @@ from stages.export_params import Budget
 from stages.params import Params
 
 
-def target(params: Params, experiment: str, n: int) -> float | Budget:
+def target(params: Params, experiment: str, n: int) -> float | Budget | None:
     """Return the sparsity that round `n` of an experiment reaches, or the budget that it meets.
 
-    A method with a `fraction` follows its own series and stays at its end after it has stopped;
-    every other one follows the grid that all experiments share.
+    A method with a `fraction` follows its own series and stays at its end after it has stopped; one
+    whose allocation brings its own targets has none; every other one follows the grid that all
+    experiments share.
     """
+    if not params.method(experiment).prune.has_budget:
+        return None
     fraction = params.method(experiment).prune.fraction
     if fraction is not None:
         series = round_sparsities(fraction.rate, fraction.until)
@@ -25,7 +28,7 @@ def target(params: Params, experiment: str, n: int) -> float | Budget:
     return aim
 
 
-def facts(aim: float | Budget) -> dict[str, Any]:
+def facts(aim: float | Budget | None) -> dict[str, Any]:
     """Return a round's target as it stands in a manifest."""
     return {"target": aim.given} if isinstance(aim, Budget) else {"target_sparsity": aim}
 

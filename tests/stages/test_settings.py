@@ -1,0 +1,63 @@
+"""What is known of settings without torch is what the functions themselves say."""
+
+import inspect
+
+import pytest
+
+from pruning import PruningError, catalogue
+from pruning.allocation import UNBUDGETED
+from pruning.granularity import GRANULARITIES
+from stages import settings
+from stages.params import Prune
+
+
+def test_what_is_told_twice_is_the_same():
+    assert settings.UNBUDGETED == UNBUDGETED
+    assert (*GRANULARITIES,) == settings.PIECES
+
+
+def test_the_settings_that_differ_by_layer_are_those_of_the_functions():
+    found = {
+        parameter.name
+        for axis in catalogue.AXES
+        for entry in catalogue.entries(axis).values()
+        for parameter in inspect.signature(entry.load()).parameters.values()
+        if "Mapping[str, float]" in str(parameter.annotation) and parameter.name != "thresholds"
+    }
+    assert found == {*settings.BY_LAYER}
+
+
+@pytest.mark.parametrize("value", [2, [2, 1], {"conv*": 2, "linear*": 0}])
+def test_a_guard_is_a_number_a_list_or_numbers_by_pattern(value):
+    Prune.model_validate({"allocation": {"name": "global", "min_keep": value}})
+
+
+@pytest.mark.parametrize("value", ["2", ["2"], {"conv*": True}])
+def test_and_nothing_else(value):
+    with pytest.raises(ValueError, match=r"allocation 'global': min_keep: .* is no number"):
+        Prune.model_validate({"allocation": {"name": "global", "min_keep": value}})
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"criterion": {"name": "inverted", "of": "magnitud"}}, "unknown criterion 'magnitud'"),
+        ({"criterion": {"name": "normalised", "of": {"name": "lp_norm", "q": 1}}}, "lp_norm' 'q'"),
+        ({"during": {"name": "gradual", "schedule": "cubic"}}, "unknown schedule 'cubic'"),
+        ({"preset": "li-2017"}, "unknown preset 'li-2017'; choose from li-2017-resnet56-a, "),
+        (
+            {"shuffle": True, "during": "soft"},
+            "during: soft chooses them while",
+        ),
+    ],
+)
+def test_a_choice_within_a_choice_is_checked_too(row, told):
+    with pytest.raises((ValueError, PruningError), match=told):
+        Prune.model_validate(row)
+
+
+def test_a_preset_is_a_row_in_which_settings_may_be_changed():
+    row = Prune.model_validate({"preset": "li-2017-resnet56-b", "criterion": "fpgm"})
+    assert (row.criterion["name"], row.granularity) == ("fpgm", "filter")
+    assert row.allocation["ratios"]["layer1.*.conv1.weight"] == 0.6
+    assert not row.has_budget
