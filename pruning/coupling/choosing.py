@@ -34,8 +34,9 @@ def group_masks(
     stay. "layerwise" takes the fraction `sparsity` of each set of groups that lie in the same
     layers, "global" of all groups of the network together (then scores should not depend on a
     layer's size). Counts are rounded to the nearest; at least `min_keep` groups of every layer
-    stay; ties go by position. With `round_to` the best of those that would go stay until every
-    layer keeps a multiple of it. Raises `PruningError` for an unknown choice or sparsity.
+    stay; ties go by position. The best of those that would go stay until the parts of a split keep
+    as many each and every layer keeps a multiple of `round_to`, so that all that the masks take can
+    be removed. Raises `PruningError` for an unknown choice or sparsity.
     """
     if scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
@@ -52,7 +53,7 @@ def group_masks(
         going[members[np.argsort(score[members], kind="stable")[:count]]] = True
     _spare(going, layers, score, min_keep)
     going = _with_required(groups, going)
-    if round_to > 1:
+    if round_to > 1 or groups.trace.balances:
         going = rounded(groups, going, round_to, score)
     return without(groups, going)
 
