@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_network_is_refused(tiny):
     study = tiny.params(checkpoint_minutes=0)
     killed_at(5, lambda report: tiny.dense(study, report))
     other = tiny.params(model={"factory": "digits_conv", "width": 4}, checkpoint_minutes=0)
-    with pytest.raises(PruningError, match="another model.*; delete resume to begin anew"):
+    with pytest.raises(PruningError, match=r"another model.*; delete resume to begin anew"):
         tiny.dense(other)
     shutil.rmtree(CHECKPOINT)
     tiny.dense(tiny.params())
