@@ -57,7 +57,9 @@ def densities(layers: pd.DataFrame, path: Path) -> None:
     if len(names) > 6:
         axes.tick_params(axis="x", rotation=60)
     axes.set_ylabel(f"weights left in the layer in %, round {int(last['round'].max())}")
-    axes.legend(frameon=False)
+    axes.legend(
+        frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(3, len(experiments))
+    )
     _save(figure, path)
 
 

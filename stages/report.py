@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from stages import wording
 from stages.params import Params
 from stages.summary import CONFIDENCE, DENSE
 
@@ -21,6 +22,8 @@ def markdown(
     parts = [
         f"# {params.study}: pruning compared",
         _setting(params, summary),
+        wording.training(params),
+        wording.experiments(params),
         "## What came out",
         _findings(params, summary),
         table(summary, params.control),
@@ -59,11 +62,13 @@ def table(summary: pd.DataFrame, control: str | None) -> str:
 
 
 def _setting(params: Params, summary: pd.DataFrame) -> str:
-    folds = int(summary["folds"].max())
-    model = params.model.factory
+    networks = int(summary["folds"].max())
+    folds, repeats = params.cross_validation.folds, params.cross_validation.repeats
+    dealt = f"{folds} folds" if folds > 1 else "one split"
+    dealt += f", dealt {repeats} times" if repeats > 1 else ""
     return (
-        f"{model} on {params.data.name}, {folds} networks an experiment and round, one a fold "
-        f"({params.cross_validation.folds} folds, {params.cross_validation.repeats} repeats). "
+        f"`{params.model.factory}` on {params.data.name}; for each experiment and round "
+        f"{networks} {'network' if networks == 1 else 'networks'}, one a fold ({dealt}). "
         f"Each network is trained on its fold's training part; whatever was chosen was chosen on "
         f"its validation part; the test set, which no fold sees, was read once for each network."
     )
@@ -104,7 +109,10 @@ def _legend(params: Params, summary: pd.DataFrame) -> str:
     )
     if params.control:
         text += f"; *minus {params.control}* the same to the control at the same sparsity"
-    return text + ". An interval that contains 0 may be chance."
+    return text + (
+        ". An interval that contains 0 may be chance; as folds share training images, an interval "
+        "is rather too narrow than too wide."
+    )
 
 
 def _iterative_part(params: Params) -> list[str]:
