@@ -44,13 +44,15 @@ def fit(
     lr: Callable[[int], float] | None = None,
     clip: float | None = None,
     precision: str = "float32",
+    gradients: Callable[[nn.Module], None] | None = None,
     hooks: Sequence[Hook] = (),
 ) -> None:
     """Train `model` from step `start` up to step `steps`; `batches` begins with step `start`'s.
 
     `lr(step)` is the learning rate of a step, `clip` bounds the gradients' norm, `precision` is
-    float32, or bfloat16 or float16 for autocast (float16 with loss scaling). Raises `Diverged` when
-    the loss is NaN or infinite, before that step changes anything on the CPU.
+    float32, or bfloat16 or float16 for autocast (float16 with loss scaling). `gradients` may change
+    a step's gradients before they are clipped. Raises `Diverged` when the loss is NaN or infinite,
+    before that step changes anything on the CPU.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
@@ -67,6 +69,8 @@ def fit(
         waits = device != "cpu" and step + 1 < steps
         _check_finite(value, step, every=CHECK_EVERY if waits else 1)
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        if gradients is not None:
+            gradients(model)
         if clip is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), clip)
