@@ -1,0 +1,83 @@
+"""Long work shows a bar with rate and time left on a terminal, and plain lines elsewhere."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+WORK = """
+import time
+from stages import workers
+workers.LINE_EVERY = 0.3
+
+def task(fold, report):
+    for step in range(1, 21):
+        time.sleep(0.05)
+        report(step, 20)
+    if fold == 1 and FAILS:
+        raise ValueError("fold 1 is broken")
+    print(f"fold {fold} done", flush=True)
+
+workers.each_fold(task, [0, 1], label="finetune row round 1")
+"""
+
+
+def command(fails: bool = False):
+    return [sys.executable, "-c", WORK.replace("FAILS", str(fails))]
+
+
+def on_a_terminal():
+    """Return what the work shows on a terminal of 100 columns, and what it prints beside it."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with subprocess.Popen(command(), cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # how Linux ends a terminal that nobody holds any more
+            pass
+        printed = process.communicate()[0].decode()
+    os.close(ours)
+    assert process.returncode == 0
+    return shown.decode(), printed
+
+
+def test_on_a_terminal_a_bar_of_all_folds_with_rate_and_time_left():
+    shown, printed = on_a_terminal()
+    states = [state for state in shown.split("\r") if "/40" in state]
+    bar = r"finetune row round 1: +\d+%\|.*\| (\d+)/40 \[[\d:]+<([\d:]+|\?), +[\d.?]+step/s\]"
+    matches = [re.search(bar, state) for state in states]
+    assert all(matches), states
+    counts = [int(match[1]) for match in matches]
+    assert len(set(counts)) > 3
+    assert counts == sorted(counts)
+    assert printed.splitlines().count("fold 0 done") == 1
+
+
+def test_elsewhere_plain_lines():
+    done = subprocess.run(command(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    lines = [line for line in done.stdout.splitlines() if "steps" in line]
+    assert len(lines) >= 2
+    for line in lines:
+        assert re.fullmatch(
+            r"finetune row round 1: \d+/40 steps, [\d.]+ a second, \d+ s left", line
+        ), line
+    assert "\r" not in done.stdout
+
+
+def test_a_fold_that_fails_lets_the_others_end_and_is_told():
+    done = subprocess.run(command(fails=True), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "fold 1 is broken" in done.stderr
+    assert "fold 0 done" in done.stdout
