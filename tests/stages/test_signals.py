@@ -22,7 +22,7 @@ AT_INIT = {
         "weights": "rewound",
         "resume": "start",
         "isometry": {"steps": 40, "learning_rate": 0.05},
-        "spectrum": {"examples": 5, "layers": "all"},
+        "spectrum": {"examples": 3, "layers": "all"},
     },
 }
 
@@ -51,16 +51,16 @@ def test_the_spectrum_is_measured_at_each_moment_end_to_end_and_layer_by_layer(s
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     assert layers == ["network", "conv1", "conv2", "conv3", "linear"]
     whole = [r for r in rows if r["layer"] == "network" and r["moment"] == "init"]
-    assert len(whole) == 5 * 10  # examples by classes, fewer than pixels
+    assert len(whole) == 3 * 10  # examples by classes, fewer than pixels
     with study.entered():
         made = params(AT_INIT)
-        evidence = samples.of_fold(made, 0).evidence(1, 5)
+        evidence = samples.of_fold(made, 0).evidence(1, 3)
         network = study.network()
         restore(
             network.model, snapshots.read(Path("work/dense/fold-0/snapshots/step-0.safetensors"))
         )
         expected = singular_values(network.model, evidence)
-    values = torch.tensor([float(row["value"]) for row in whole]).reshape(5, 10)
+    values = torch.tensor([float(row["value"]) for row in whole]).reshape(3, 10)
     assert torch.allclose(values, expected, rtol=1e-5)
     told = metrics["spectrum"]["init"]["network"]
     assert told["mean"] == pytest.approx(float(expected.mean()), rel=1e-5)
