@@ -16,17 +16,19 @@ def compare(params: ParamsFile = PARAMS) -> None:
     """Compare all experiments of the study and write reports/."""
     with one_line_errors():
         from stages import tracking
-        from stages.files import REPORTS, Manifest, output, result
+        from stages.files import REPORTS, Manifest, exported, gains, output, result
         from stages.params import read
 
         study = read(params)
         inputs = [result("dense", 0)]
         inputs += [result(name, entry.n) for name in study.experiments for entry in study.rounds]
+        inputs += [gains(name) for name in study.export]
         settings = {"experiments": study.experiments, "control": study.control}
         settings |= {"papers": study.papers.model_dump()} if study.papers else {}
         manifest = Manifest(study.study, "compare", None, 0, (), settings, {}, tuple(inputs))
         with output(REPORTS, manifest) as folder:
             networks = write(study, folder)
+            networks += [exported(name) / "network" for name in study.export]
         with tracking.open(study=study.study, enabled=study.tracking) as tracker:
             log(tracker, inputs, networks)
         _say(study)
@@ -35,7 +37,7 @@ def compare(params: ParamsFile = PARAMS) -> None:
 def write(study: "Params", folder: Path) -> list[Path]:
     """Write all of the report into `folder`; return the folders of the networks handed on."""
     from pruning.facts import write_json
-    from stages import beside_report, pictures, report, sanity, summary
+    from stages import beside_report, gains_report, pictures, report, sanity, summary
 
     results = summary.collect(study)
     found = summary.summarise(results, study.control)
@@ -57,27 +59,21 @@ def write(study: "Params", folder: Path) -> list[Path]:
     chosen = {name: (n, networks[name].as_posix()) for name, n in rounds.items()}
     papers = beside_report.write(study, results, folder) if study.papers else ""
     text = report.markdown(study, found, chosen, sanity.words(checks), papers)
-    (folder / "report.md").write_text(text)
+    (folder / "report.md").write_text(text + gains_report.write(study, folder))
     return list(networks.values())
 
 
 def log(tracker: "Tracker", inputs: list[Path], networks: list[Path]) -> None:
     """Log every result, the report, and each network handed on as an MLflow model."""
+    from functools import partial
+
     from stages.files import REPORTS
+    from stages.models import with_example
 
     for folder in [*inputs, REPORTS]:
         tracker.log(folder)
     for network in networks:
-        tracker.log_model(network, lambda network=network: _with_example(network))  # type: ignore[misc]
-
-
-def _with_example(folder: Path):  # type: ignore[no-untyped-def]
-    import torch
-
-    from pruning.network import load
-
-    network = load(folder, foreign=True)
-    return network.model, torch.zeros(2, *network.input_shape)
+        tracker.log_model(network, partial(with_example, network))
 
 
 def _network(results: "pd.DataFrame", experiment: str, n: int) -> Path:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Format = Literal["program", "onnx", "compressed", "csr", "semi_structured"]
 
 
 class Part(BaseModel):
@@ -40,12 +41,11 @@ class Budget(Part):
         return ", ".join(f"{100 * share:g} % of the {name}" for name, share in self.given.items())
 
 
-class Export(Part):
-    """Whose network is shrunk, exported and timed, and as what."""
+class Exporting(Part):
+    """How networks are shrunk, as what they are exported, and how they are timed."""
 
-    experiments: list[str] = []
     round_to: Count = 1
-    formats: list[Literal["program", "onnx", "csr", "semi_structured"]] = ["program", "onnx"]
+    formats: list[Format] = ["program", "onnx", "compressed"]
     batches: Annotated[list[Count], Field(min_length=1)] = [1, 32]
     threads: Count = 1
     repeats: Count = 30
@@ -86,3 +86,21 @@ def check_shares(targets: Sequence[Budget]) -> None:
     shares = [share for target in targets for share in target.given.values()]
     if shares != sorted(shares, reverse=True):
         raise ValueError(f"rounds: targets {shares} must not rise from round to round")
+
+
+def check_checkpoints(
+    checkpoints: Sequence[Checkpoint], replicates: int, snapshots: Sequence[int]
+) -> None:
+    """Refuse checkpoints that are not numbered, not one or one a fold, or wanted half trained."""
+    numbers = [each.n for each in checkpoints]
+    if numbers != list(range(len(numbers))):
+        raise ValueError(f"checkpoints: numbered {numbers}; expected {[*range(len(numbers))]}")
+    if len(numbers) not in (0, 1, replicates):
+        raise ValueError(
+            f"checkpoints: {len(numbers)} for {replicates} folds; give one for all or one for each"
+        )
+    if numbers and snapshots:
+        raise ValueError(
+            "snapshots: a checkpoint has only one, the weights it holds (init, best and final); "
+            "leave steps and epochs empty"
+        )

@@ -18,6 +18,12 @@ DENSE = Path("work/dense")
 REPORTS = Path("reports")
 RESUME = Path("work/.resume")
 CHECKED = Path("work/checked.json")
+GIVEN = Path("work/given")
+
+
+def given(number: int) -> Path:
+    """Return the output of the checkpoint stage."""
+    return GIVEN / f"checkpoint-{number}"
 
 
 def start_of(experiment: str) -> Path:
@@ -38,6 +44,17 @@ def tuned(experiment: str, n: int) -> Path:
 def result(experiment: str, n: int) -> Path:
     """Return the output of the evaluate stage."""
     return Path("results") / experiment / f"round-{n}"
+
+
+def exported(experiment: str, n: int | None = None, fold: int | None = None) -> Path:
+    """Return the output of the export stage: the network handed on, or the one named."""
+    named = "handed-on" if n is None else f"round-{n}-fold-{fold}"
+    return Path("exports") / experiment / named
+
+
+def gains(experiment: str) -> Path:
+    """Return the output of the gains stage."""
+    return Path("results/gains") / experiment
 
 
 def fold_of(folder: Path, fold: int) -> Path:

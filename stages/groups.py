@@ -7,7 +7,9 @@ from stages.params import Params
 
 def of_dense(params: Params) -> dict[str, Any]:
     """Return the settings that the dense network depends on."""
+    given = {"checkpoints": [each.model_dump() for each in params.checkpoints]}
     return {
+        **(given if params.checkpoints else {}),
         "data": params.data.model_dump(),
         "cross_validation": params.cross_validation.model_dump(),
         "model": params.model.model_dump(),

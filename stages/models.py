@@ -1,13 +1,15 @@
 """The model that params.yaml names, freshly initialised or put back to a snapshot."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruning.choices import resolve
 from pruning.models import build
+from pruning.network import load
 from pruning.randomness import generator
 from pruning.reinitialisation import reinitialise
 from stages.params import ModelSpec
@@ -20,6 +22,12 @@ def fresh(spec: ModelSpec, initialization: Mapping[str, Any], seed: int, device:
     if initialization["name"] != "own":
         redraw(model, initialization, seed)
     return model.to(device)
+
+
+def with_example(folder: Path) -> tuple[nn.Module, Tensor]:
+    """Return the network of a folder and a batch of two blank inputs."""
+    network = load(folder, foreign=True)
+    return network.model, torch.zeros(2, *network.input_shape)
 
 
 def redraw(model: nn.Module, initialization: Mapping[str, Any], seed: int, step: int = 0) -> None:

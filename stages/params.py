@@ -294,7 +294,9 @@ class Params(Strict):
     one_shot: list[Name]
     methods: dict[Name, Method]
     control: Name | None
-    export: export_params.Export = export_params.Export()
+    export: list[Name] = []
+    exporting: export_params.Exporting = export_params.Exporting()
+    checkpoints: list[export_params.Checkpoint] = []
     tracking: bool = True
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 3
     papers: protocol.Protocol | None = None
@@ -306,6 +308,11 @@ class Params(Strict):
         for name in self.experiments:
             _check_rewind(self, name)
             _check_targets(self, name)
+        export_params.check_checkpoints(
+            self.checkpoints,
+            self.cross_validation.replicates,
+            [*self.snapshots.steps, *self.snapshots.epochs],
+        )
         if self.papers is not None:
             protocol.check(self.papers, self.experiments, self.data.name)
         return self
@@ -316,6 +323,18 @@ class Params(Strict):
             choices = ", ".join(self.experiments)
             raise PruningError(f"unknown experiment {experiment!r}; choose from {choices}")
         return self.methods[experiment]
+
+    def checkpoint(self, number: int) -> export_params.Checkpoint:
+        """Return a trained network that is given; refuse another number."""
+        if not 0 <= number < len(self.checkpoints):
+            raise PruningError(
+                f"unknown checkpoint {number}; params.yaml gives {len(self.checkpoints)}"
+            )
+        return self.checkpoints[number]
+
+    def checkpoint_of(self, fold: int) -> int:
+        """Return the number of the checkpoint that a fold starts from."""
+        return 0 if len(self.checkpoints) == 1 else fold
 
     def round(self, n: int) -> Round:
         """Return round `n` of the grid; refuse another."""
@@ -404,12 +423,13 @@ def _check_experiments(params: Params) -> None:
             f"control: {params.control!r} is no experiment; choose from "
             f"{', '.join(params.experiments)}, or null for none"
         )
-    for name in params.export.experiments:
+    for name in params.export:
         if name not in params.experiments:
             raise ValueError(
-                f"export.experiments: {name!r} is no experiment; choose from "
-                f"{', '.join(params.experiments)}"
+                f"export: {name!r} is no experiment; choose from {', '.join(params.experiments)}"
             )
+    if params.export and "exporting" not in params.model_fields_set:
+        raise ValueError("export: the settings are missing; exporting: {} takes their defaults")
     for name in params.experiments:
         of = params.methods[name].control_of
         if of is not None and of not in params.experiments:

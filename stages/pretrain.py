@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from stages.command import PARAMS, Fold, ParamsFile, application, one_line_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stages.params import Params
     from stages.workers import Report
 
@@ -15,17 +17,26 @@ def pretrain(fold: Fold = None, params: ParamsFile = PARAMS) -> None:
     """Train the dense network of every fold and keep its snapshots."""
     with one_line_errors():
         from stages import folds, groups
-        from stages.files import DENSE, PREPARED, Manifest
+        from stages.files import DENSE, PREPARED, Manifest, given
         from stages.params import read
 
         study = read(params)
         group = groups.of_dense(study)
         replicates = range(study.cross_validation.replicates)
-        manifest = Manifest(
-            study.study, "pretrain", "dense", 0, replicates, group, group, (PREPARED,)
-        )
-        task = partial(train_fold, study)
-        folds.run(task, study, manifest, DENSE, only=fold, training=True)
+        inputs = (PREPARED, *(given(each.n) for each in study.checkpoints))
+        manifest = Manifest(study.study, "pretrain", "dense", 0, replicates, group, group, inputs)
+        task = partial(_dense(study), study)
+        training = not study.checkpoints
+        folds.run(task, study, manifest, DENSE, only=fold, training=training)
+
+
+def _dense(study: "Params") -> "Callable[..., None]":
+    """Return what makes a fold's dense network: training, or a checkpoint."""
+    if not study.checkpoints:
+        return train_fold
+    from stages.taken import take_fold
+
+    return take_fold
 
 
 def train_fold(study: "Params", folder: Path, resume: Path, fold: int, report: "Report") -> None:

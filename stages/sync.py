@@ -57,6 +57,7 @@ def folders(home: Path) -> list[Path]:
     found = [home / PREPARED, home / REPORTS]
     for top in (home / "work", home / "results"):
         found += [path.parent for path in top.rglob("manifest.json")]
+    found += [path.parent for path in home.glob("exports/*/handed-on/manifest.json")]
     names = [folder.relative_to(home) for folder in found if (folder / "manifest.json").is_file()]
     finished = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     return [home / name for name in sorted(finished, key=_order)]
@@ -71,7 +72,7 @@ def _outdated(folder: Path, home: Path) -> str:
 
 def _order(path: Path) -> list[Any]:
     """Sort data first, reports last, numbers by value."""
-    top = ("data", "work", "results", "reports").index(path.parts[0])
+    top = ("data", "work", "exports", "results", "reports").index(path.parts[0])
     return [top, *((text, int(n or -1)) for text, n in re.findall(r"(\D+)(\d*)", str(path)))]
 
 

@@ -11,6 +11,9 @@ from stages.tracking.write import write
 
 PARENT, SUPERSEDED = "mlflow.parentRunId", "superseded"
 
+OWN_RUN = ("export", "gains")
+"""The stages of an experiment whose settings are not its own, so that they have another group."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -96,7 +99,7 @@ def _create(store: Store, record: Record, fold: int | None = None, parent: Any =
         "mlflow.user": os.environ.get("USER", ""),
         "mlflow.source.name": f"stages.{record.stage}",
     }
-    title = _name(record)
+    title = _name(record) + (f" {record.stage}" if record.stage in OWN_RUN else "")
     if parent is not None:
         tags |= {"fold": str(fold), PARENT: parent.info.run_id}
         title += f" fold {fold}"

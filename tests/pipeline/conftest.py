@@ -46,6 +46,9 @@ SMALL = {
     },
     "tracking": False,
     "papers": None,
+    "export": [],
+    "exporting": {},
+    "checkpoints": [],
 }
 
 

@@ -58,6 +58,8 @@ SMALLER = {
         },
     },
     "tracking": False,
+    "export": ["groups"],
+    "exporting": {"formats": ["program", "onnx", "compressed"], "repeats": 5},
 }
 
 
