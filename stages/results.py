@@ -20,12 +20,13 @@ Page = Annotated[Path, typer.Option(help="The page to write; pictures go into a 
 def results(papers: Protocols = Path("papers"), out: Page = Path("docs/results.md")) -> None:
     """Write the page that sets every recorded protocol beside the published rows."""
     with one_line_errors():
-        from stages import results_page
+        from stages import results_counts, results_page
         from stages.published import load
 
         rows, records = load(), read_all(papers)
         ran = {each.name: results_page.compare(each, rows) for each in records if each.facts}
-        text = results_page.page(records, ran, rows, papers)
+        counts = results_counts.section(papers / "counts.csv")
+        text = results_page.page(records, ran, rows, papers, counts)
         folder = out.with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
         for name, compared in ran.items():
