@@ -1,0 +1,66 @@
+"""The runs that hold a study's present results, found for its record."""
+
+from pathlib import Path
+
+import pytest
+
+from pruning.errors import PruningError
+from stages import tracking
+from stages.tracking import listing
+
+# MLflow asks SQLAlchemy for what that will drop
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
+
+FOLDERS = [Path("work/dense"), Path("work/magnitude/round-2/tuned")]
+
+
+def log(study):
+    with tracking.open(study="digits", strict=True) as tracker:
+        for folder in study.whole()[:4]:
+            tracker.log(folder)
+
+
+def test_an_experiment_and_its_folds_are_listed_by_the_ids_that_mlflow_has(study, runs):
+    log(study)
+    found = listing.runs(study.home, "digits", FOLDERS)
+    assert [(run.experiment, run.fold) for run in found] == [
+        *(("dense", fold) for fold in (None, 0, 1)),
+        *(("magnitude", fold) for fold in (None, 0, 1)),
+    ]
+    (one,) = runs(experiment="magnitude", fold="1")
+    assert found[-1].run_id == one.info.run_id
+    assert min(found[-1].times) == one.info.start_time / 1000
+    assert len(found[-1].times) == 2 + 2 * 2  # start, end, two training losses in two rounds
+
+
+def test_runs_of_other_settings_are_not_listed(study):
+    log(study)
+    before = {run.run_id for run in listing.runs(study.home, "digits", FOLDERS[1:])}
+    for n in (1, 2):
+        folder = study.tuned("magnitude", n, rate=0.2)
+        with tracking.open(study="digits", strict=True) as tracker:
+            tracker.log(folder)
+    after = {run.run_id for run in listing.runs(study.home, "digits", FOLDERS[1:])}
+    assert len(after) == 3
+    assert not before & after
+
+
+def test_superseded_runs_are_not_listed(study):
+    log(study)
+    before = {run.run_id for run in listing.runs(study.home, "digits", FOLDERS[1:])}
+    folder = study.tuned("magnitude", 2, key="other bytes", bonus=0.05)
+    with tracking.open(study="digits", strict=True) as tracker:
+        tracker.log(folder)
+    after = {run.run_id for run in listing.runs(study.home, "digits", FOLDERS[1:])}
+    assert len(after) == 3
+    assert not before & after
+
+
+def test_what_the_store_lacks_is_told(study):
+    study.whole()
+    with pytest.raises(PruningError, match=r"holds no run of dense; run `python -m stages\.sync`"):
+        listing.runs(study.home, "digits", FOLDERS)
+    (study.home / "mlflow.db").unlink()
+    with pytest.raises(PruningError, match="no MLflow store here"):
+        listing.runs(study.home, "digits", FOLDERS)
+    assert not (study.home / "mlflow.db").exists()
