@@ -45,6 +45,7 @@ def write(study: "Params", folder: Path) -> list[Path]:
     networks = {name: _network(results, name, n) for name, n in rounds.items()}
     results.to_csv(folder / "folds.csv", index=False)
     found.to_csv(folder / "accuracy.csv", index=False)
+    summary.curves(found).to_csv(folder / "curves.csv", index=False)
     summary.collect_layers(study).to_csv(folder / "layers.csv", index=False)
     write_json(folder / "metrics.json", _metrics(found))
     pictures.accuracy(found, study.iterative, folder / "accuracy.png")

@@ -70,6 +70,13 @@ def summarise(results: pd.DataFrame, control: str | None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def curves(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return mean test accuracy by target sparsity, a column each experiment."""
+    rows = summary[summary["experiment"] != DENSE]
+    wide = rows.pivot_table("test_accuracy", "target_sparsity", "experiment")
+    return wide[list(rows["experiment"].unique())].rename_axis("sparsity").reset_index()
+
+
 def paired(ours: pd.Series, theirs: pd.Series) -> tuple[float, float, float]:
     """Return the mean difference of two results paired by fold, and its 95 % t interval.
 

@@ -132,6 +132,12 @@ def test_every_recovery_has_its_words(tiny):
         assert wording.experiments(study).endswith(f"; then {words}.")
 
 
+def test_curves_are_a_column_an_experiment():
+    table = summary.curves(summary.summarise(results(1), None))
+    lines = ["sparsity,row,random", "0.5,0.9,0.8", "0.8,0.955,0.6"]
+    assert table.to_csv(index=False).split() == lines
+
+
 def test_metrics_are_by_experiment_and_round():
     from stages.compare import _metrics
 
