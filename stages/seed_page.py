@@ -12,23 +12,25 @@ from stages.seed_tables import ENTRIES, INTRODUCTION, PLOTS, Entry
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stages.recorded import Record
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-RESULTS = Path("reports/results.csv")
 PAGE = Path("docs/seed.md")
 
 
 @app.command()
 def seed_page(
-    results: Annotated[Path, typer.Option(help="Our results, if there are any.")] = RESULTS,
+    papers: Annotated[Path, typer.Option(help="The folder of the protocols.")] = Path("papers"),
     out: Annotated[Path, typer.Option(help="The page to write.")] = PAGE,
 ) -> None:
     """Write the page that sets the seed project's tables beside the papers' figures and ours."""
     from stages.published import load
+    from stages.results import read_all
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page(load(), _results(results)), encoding="utf-8")
+        out.write_text(page(load(), answers(read_all(papers))), encoding="utf-8")
     except (PruningError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -36,7 +38,7 @@ def seed_page(
 
 
 def page(rows: "pd.DataFrame", results: "pd.DataFrame | None" = None) -> str:
-    """Return the page for published rows and our results (columns as in `beside.RESULTS`)."""
+    """Return the page for published rows and our results as `answers` gives them."""
     seed = rows[rows["paper"].str.startswith("seed project")]
     parts = [
         INTRODUCTION,
@@ -52,16 +54,20 @@ def page(rows: "pd.DataFrame", results: "pd.DataFrame | None" = None) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _results(path: Path) -> "pd.DataFrame | None":
-    if not path.is_file():
-        return None
+def answers(records: "list[Record]") -> "pd.DataFrame | None":
+    """Return our results that answer a line of the tables, `experiment` being that line's name."""
     import pandas as pd
 
-    from stages.beside import check
+    from stages import ours
 
-    found = pd.read_csv(path)
-    check(found)
-    return found
+    found = []
+    for record in records:
+        lines = record.params.papers.seed if record.params.papers else {}
+        if record.results is not None and lines:
+            mine = ours.results(record.params, record.results)
+            mine = mine[mine["experiment"].isin(list(lines))]
+            found.append(mine.assign(experiment=mine["experiment"].map(lines)))
+    return pd.concat(found, ignore_index=True) if found else None
 
 
 def _find(rows: "pd.DataFrame", **wanted: str) -> Any:
@@ -89,8 +95,8 @@ def _compared(
         "seed": _figure(own),
         "it cites": _figure(cited),
         "the paper": f"{entry.told.format(_figure(true))} [{true['evidence']}]",
-        "ours": _ours(results, f"seed-{entry.name}"),
-        "experiment": f"`seed-{entry.name}`",
+        "ours": _ours(results, entry.name),
+        "line": f"`{entry.name}`",
         "remark": entry.remark,
     }
 
@@ -110,13 +116,13 @@ def _sensitivity(seed: "pd.DataFrame", results: "pd.DataFrame | None") -> dict[s
 def _line50(
     method: str, amount: str, row: Any, results: "pd.DataFrame | None", name: str
 ) -> dict[str, str]:
-    name = f"seed-resnet50-{name}"
+    name = f"resnet50-{name}"
     return {
         "method": method,
         "amount": amount,
         "seed": _figure(row),
         "ours": _ours(results, name),
-        "experiment": f"`{name}`",
+        "line": f"`{name}`",
     }
 
 
@@ -132,11 +138,11 @@ def _figure(row: Any) -> str:
     return f"{row['baseline_acc']:.2f} -> {row['pruned_acc']:.2f}{sd} ({drop:.2f})"
 
 
-def _ours(results: "pd.DataFrame | None", experiment: str) -> str:
-    """Word our result at the experiment's highest sparsity, or `-`."""
+def _ours(results: "pd.DataFrame | None", line: str) -> str:
+    """Word our result for a line, at the highest sparsity of its experiment, or `-`."""
     from stages.verdict import summarise
 
-    mine = None if results is None else results[results["experiment"] == experiment]
+    mine = None if results is None else results[results["experiment"] == line]
     if mine is None or not len(mine):
         return "-"
     last = mine.sort_values("sparsity", kind="stable").groupby("fold").tail(1)

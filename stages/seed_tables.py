@@ -15,8 +15,8 @@ pruned ± sd (drop in points); the seed's are single runs. Its references for so
 slimming at "20 %" and for unstructured pruning are wrong, and its L1 reference is another paper's
 re-run of the one it names. Where ours are trained on CIFAR-10 as JPEG, only the drops compare.
 
-A cell of ours fills once `reports/results.csv` holds the experiment named beside it; `-` means
-not given, or not run.
+A cell of ours fills once a protocol of `papers/` that answers the line named beside it (its
+`papers.seed`) has a record; `-` means not given, or not run.
 """
 
 REPEATED = "wrong: 93.68 ± 0.32 is the paper's dense ResNet-110, printed in all four cells"

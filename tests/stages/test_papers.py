@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from pruning.errors import PruningError
 from stages.papers import app
 from stages.published import load
-from stages.seed_page import page
+from stages.results import read_all
+from stages.seed_page import answers, page
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,8 +99,9 @@ def test_help_needs_neither_pandas_nor_torch():
     assert b"--sparsity" in done.stdout
 
 
-def test_the_seed_page_in_the_repository_is_the_one_made_from_the_rows():
-    assert (ROOT / "docs" / "seed.md").read_text(encoding="utf-8") == page(load())
+def test_the_seed_page_in_the_repository_is_the_one_made_from_rows_and_records():
+    ours = answers(read_all(ROOT / "papers"))
+    assert (ROOT / "docs" / "seed.md").read_text(encoding="utf-8") == page(load(), ours)
 
 
 def test_the_seed_page_tells_its_figure_the_cited_the_true_and_ours():
@@ -107,14 +109,14 @@ def test_the_seed_page_tells_its_figure_the_cited_the_true_and_ours():
     results = pd.DataFrame(
         [
             experiment
-            | {"experiment": "seed-soft-10", "fold": fold, "sparsity": sparsity}
+            | {"experiment": "soft-10", "fold": fold, "sparsity": sparsity}
             | {"accuracy": accuracy, "dense_accuracy": 0.9}
             for fold, accuracy in ((0, 0.891), (1, 0.893))
             for sparsity in (0.0, 0.1)
         ]
     )
     lines = page(load(), results).splitlines()
-    cells = next(line for line in lines if "`seed-soft-10`" in line).split("|")
+    cells = next(line for line in lines if "`soft-10`" in line).split("|")
     # mean of 89.1 and 89.3, sample sd 0.2 / sqrt(2)
     assert [cell.strip() for cell in cells[4:8]] == [
         "94.24 -> 94.10 (0.14)",
@@ -123,7 +125,7 @@ def test_the_seed_page_tells_its_figure_the_cited_the_true_and_ours():
         "90.00 -> 89.20 ± 0.14 (0.80), n = 2",
     ]
     assert "wrong: 93.68" in cells[9]
-    assert sum("`seed-resnet50-" in line for line in lines) == 12
+    assert sum("`resnet50-" in line for line in lines) == 12
 
 
 def test_the_seed_page_refuses_rows_that_no_longer_hold_its_figures():

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pruning.errors import PruningError
-from stages import recorded, results
+from stages import recorded, results, seed_page
 
 ROOT = Path(__file__).parents[3]
 SNIP = (0.983, 0.984, 0.985)
@@ -137,3 +137,14 @@ def test_the_page_of_this_repository_is_the_one_made_from_its_records(tmp_path):
     assert written == (ROOT / "docs" / "results.md").read_text()
     for path in re.findall(r"\(results/([^)]+)\)", written):
         assert (ROOT / "docs" / "results" / path).is_file(), path
+
+
+def test_a_record_fills_its_line_of_the_seeds_tables(made, tmp_path):
+    study = made.params({"seed": {"snip": "unstructured-95"}}, experiments=["snip"])
+    folds = made.folds({"snip": [SNIP, (0.976, 0.977, 0.978)]})
+    made.record(tmp_path / "papers" / "snip", study, folds)
+    out = tmp_path / "seed.md"
+    arguments = ["--papers", str(tmp_path / "papers"), "--out", str(out)]
+    assert CliRunner().invoke(seed_page.app, arguments).exit_code == 0
+    line = next(line for line in out.read_text().splitlines() if "`unstructured-95`" in line)
+    assert "| 98.30 -> 97.70 ± 0.10 (0.60), n = 3 |" in line
