@@ -12,7 +12,9 @@ from pruning.coupling.groups import channels
 from pruning.macs import macs
 from pruning.models import build
 from stages.evaluate import evaluate
+from stages.export import export
 from stages.finetune import finetune
+from stages.gains import gains
 from stages.prepare import prepare
 from stages.pretrain import pretrain
 from stages.prune import prune
@@ -110,3 +112,12 @@ def inside(study, monkeypatch) -> Study:
     """Return the study, with its folder the current one."""
     monkeypatch.chdir(study.folder)
     return study
+
+
+@pytest.fixture(scope="session")
+def exported(study) -> Path:
+    """Return the folder of the network that an experiment hands on, exported and timed."""
+    with chdir(study.folder):
+        export(experiment="groups", params=study.folder / "params.yaml")
+        gains(experiment="groups", params=study.folder / "params.yaml")
+    return study.folder / "exports" / "groups" / "handed-on"

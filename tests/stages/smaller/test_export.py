@@ -17,7 +17,6 @@ from pruning.macs import macs
 from pruning.network import load
 from stages import summary
 from stages.export import export
-from stages.gains import gains
 from stages.params import read
 from tests.stages.smaller.conftest import SMALLER
 
@@ -36,19 +35,6 @@ with torch.no_grad():
     assert torch.equal(network.model(found["images"]), found["logits"])
 print("same")
 """
-
-
-@pytest.fixture(scope="module")
-def exported(study) -> Path:
-    """Return the folder of an exported network, in the study's own folder."""
-    before = Path.cwd()
-    os.chdir(study.folder)
-    try:
-        export(experiment="groups", params=study.folder / "params.yaml")
-        gains(experiment="groups", params=study.folder / "params.yaml")
-    finally:
-        os.chdir(before)
-    return study.folder / "exports" / "groups" / "handed-on"
 
 
 def masked(study, exported):
