@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pruning.errors import PruningError, unknown
 
@@ -65,7 +66,7 @@ def fit(
         batch = _next(batches, step, steps)
         optimizer.zero_grad()
         with _autocast(device, precision):
-            value = loss(model, batch)
+            value = _loss(loss, model, batch, step)
         waits = device != "cpu" and step + 1 < steps
         _check_finite(value, step, every=CHECK_EVERY if waits else 1)
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
@@ -128,6 +129,23 @@ def _next(batches: Iterator[Any], step: int, steps: int) -> Any:
         return next(batches)
     except StopIteration:
         raise PruningError(f"the batches ended at step {step} of {steps}") from None
+
+
+def _loss(
+    loss: Callable[[nn.Module, Any], Tensor], model: nn.Module, batch: Any, step: int
+) -> Tensor:
+    """Return the loss of a batch; tell in one line what the model says of one that it refuses."""
+    try:
+        return loss(model, batch)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, PruningError):
+            raise
+        sizes = [str(tuple(x.shape)) for x in tree_leaves(batch) if isinstance(x, Tensor)]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PruningError(
+            f"{type(model).__name__} cannot train on the batch of step {step}, "
+            f"{', '.join(sizes)}: {reason}"
+        ) from error
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

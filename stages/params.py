@@ -169,7 +169,7 @@ class Fraction(Strict):
 class Evidence(Strict):
     """How much of the training part a criterion sees."""
 
-    batches: Count = 4
+    batches: Count | Literal["all"] = 4
     batch_size: Count = 128
 
 

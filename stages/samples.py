@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -60,8 +61,15 @@ class Samples:
         """Return one pass over the test set, which no fold has seen."""
         return self._ordered(self.dataset.test_images, self.dataset.test_labels, None)
 
-    def evidence(self, batches: int, batch_size: int) -> Evidence:
-        """Return the first batches of a fixed shuffle of the training part, not augmented."""
+    def evidence(self, batches: int | Literal["all"], batch_size: int) -> Evidence:
+        """Return the first batches of a fixed shuffle of the training part, not augmented.
+
+        All of the training part where `batches` is all, the last batch as small as it comes.
+        """
+        if batches == "all":
+            images, labels = self.dataset.images, self.dataset.labels
+            whole = self._ordered(images, labels, self.fold.train, batch_size)
+            return classification([*whole], seed=self.seed)
         source = stream.stream(
             self.dataset.images,
             self.dataset.labels,
@@ -74,13 +82,17 @@ class Samples:
         return classification([next(source) for _ in range(batches)], seed=self.seed)
 
     def _ordered(
-        self, images: Tensor, labels: Tensor, indices: Tensor | None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor | None,
+        batch_size: int = EVALUATION_BATCH,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         return stream.ordered(
             images,
             labels,
             indices=indices,
-            batch_size=EVALUATION_BATCH,
+            batch_size=batch_size,
             mean=self.dataset.mean,
             std=self.dataset.std,
         )

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,12 @@ SMALL = {
 }
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a study's commands: this one, with the environment's own tools."""
+    paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **paths, **more}
+
+
 @dataclass
 class Study:
     """A study folder and the commands run in it."""
@@ -67,13 +74,12 @@ class Study:
             path.write_text(yaml.safe_dump(params, sort_keys=False))
         return params
 
-    def run(self, *command: str, check: bool = True, **environment: str):
+    def run(self, *command: str, check: bool = True, **variables: str):
         """Run a command in the study; stdout and stderr are kept apart."""
-        paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**os.environ, **paths, **environment},
+            env=environment(**variables),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -81,11 +87,9 @@ class Study:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def stage(self, name: str, *options: str, check: bool = True, **environment: str):
+    def stage(self, name: str, *options: str, check: bool = True, **variables: str):
         """Run one stage's command."""
-        return self.run(
-            sys.executable, "-m", f"stages.{name}", *options, check=check, **environment
-        )
+        return self.run(sys.executable, "-m", f"stages.{name}", *options, check=check, **variables)
 
     def repro(self, *options: str) -> set[str]:
         """Run `dvc repro` and return the stages that it executed."""
@@ -117,3 +121,12 @@ def finished(tmp_path_factory) -> Study:
     study = new_study(tmp_path_factory.mktemp("study") / "small", SMALL)
     study.executed = study.repro()  # type: ignore[attr-defined]
     return study
+
+
+@pytest.fixture
+def study(finished: Study) -> Iterator[Study]:
+    """Return the finished study; put params.yaml back after the test, DVC's cache has the rest."""
+    before = (finished.folder / "params.yaml").read_text()
+    yield finished
+    (finished.folder / "params.yaml").write_text(before)
+    finished.repro()

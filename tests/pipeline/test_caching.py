@@ -3,8 +3,6 @@
 import hashlib
 import shutil
 
-import pytest
-
 FINETUNE_AND_EVALUATE = {
     f"{stage}@at-once-round{index}" for stage in ("finetune", "evaluate") for index in (0, 1)
 }
@@ -16,15 +14,6 @@ def digest(folder):
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
     }
-
-
-@pytest.fixture
-def study(finished):
-    """Put params.yaml back after each test; DVC's cache then has all it needs."""
-    before = (finished.folder / "params.yaml").read_text()
-    yield finished
-    (finished.folder / "params.yaml").write_text(before)
-    finished.repro()
 
 
 def test_from_nothing_every_stage_runs_once(finished):

@@ -267,3 +267,13 @@ def test_evaluation_that_fails_puts_the_mode_back():
 def test_evaluation_on_nothing_is_told():
     with pytest.raises(PruningError, match="no batches to evaluate on"):
         evaluate(classifier(), iter([]))
+
+
+def test_a_batch_that_the_model_refuses_is_told_in_one_line_with_its_shape():
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = iter([(torch.ones(1, 3), torch.tensor([0]))])
+    told = r"Sequential cannot train on the batch of step 0, \(1, 3\), \(1,\): Expected more than 1"
+    with pytest.raises(PruningError, match=told) as caught:
+        fit(model, batches, optimizer, entropy, steps=1)
+    assert "\n" not in str(caught.value)

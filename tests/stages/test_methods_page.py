@@ -75,7 +75,8 @@ def shortened(row: dict[str, Any]) -> dict[str, Any]:
     if "layers" in short["finetune"].get("spectrum", {}):
         short["finetune"]["spectrum"]["layers"] = ["linear"]
     if "evidence" in short["prune"]:
-        short["prune"]["evidence"]["batches"] = min(short["prune"]["evidence"]["batches"], 3)
+        asked = short["prune"]["evidence"]["batches"]
+        short["prune"]["evidence"]["batches"] = asked if asked == "all" else min(asked, 3)
     return short
 
 
