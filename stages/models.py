@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.choices import resolve
+from pruning.errors import PruningError
 from pruning.models import build
 from pruning.network import load
 from pruning.randomness import generator
@@ -22,6 +23,25 @@ def fresh(spec: ModelSpec, initialization: Mapping[str, Any], seed: int, device:
     if initialization["name"] != "own":
         redraw(model, initialization, seed)
     return model.to(device)
+
+
+@torch.no_grad()
+def check_fits(model: nn.Module, images: Tensor, classes: int) -> None:
+    """Refuse a network that cannot take the `images` (N, C, H, W), or has too few outputs."""
+    was_training, shape = model.training, tuple(images.shape[1:])
+    try:
+        found = model.eval()(images)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PruningError(f"model: cannot take images of shape {shape}: {reason}") from None
+    finally:
+        model.train(was_training)
+    if not isinstance(found, Tensor) or found.ndim != 2 or found.shape[1] < classes:
+        given = f"shape {tuple(found.shape[1:])}" if isinstance(found, Tensor) else type(found)
+        raise PruningError(
+            f"model: its output for an image has {given}, the data has {classes} classes; "
+            f"set num_classes"
+        )
 
 
 def with_example(folder: Path) -> tuple[nn.Module, Tensor]:

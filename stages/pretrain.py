@@ -45,11 +45,12 @@ def train_fold(study: "Params", folder: Path, resume: Path, fold: int, report: "
     from pruning.network import Network, write
     from stages import samples
     from stages.fitting import train
-    from stages.models import fresh
+    from stages.models import check_fits, fresh
 
     sample = samples.of_fold(study, fold)
     recipe = study.training
     model = fresh(study.model, recipe.initialization, sample.seed, recipe.device)
+    check_fits(model, next(sample.validation())[0][:2], len(sample.dataset.classes))
     per_epoch = sample.steps_per_epoch(recipe)
     steps = {f"step-{step}": step for step in [0, *study.snapshots.steps]}
     epochs = {f"epoch-{epoch}": epoch * per_epoch for epoch in study.snapshots.epochs}

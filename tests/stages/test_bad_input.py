@@ -207,6 +207,24 @@ def test_a_device_that_is_not_there_is_refused(tiny, device):
     tiny.dense(tiny.params())
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ({"factory": "lenet_300_100", "inputs": 784}, r"cannot take images of shape \(1, 8, 8\)"),
+        ({"factory": "digits_conv", "in_channels": 3}, r"cannot take images of shape \(1, 8, 8\)"),
+        (
+            {"factory": "digits_conv", "num_classes": 9},
+            r"\(9,\), the data has 10 classes",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_told(tiny, model, told):
+    with pytest.raises(PruningError, match=told) as caught:
+        tiny.dense(tiny.params(model=model))
+    assert "\n" not in str(caught.value)
+    tiny.dense(tiny.params())
+
+
 def test_an_optimizer_that_refuses_its_settings_is_told(tiny):
     wrong = {"name": "sgd", "momentum": -1.0}
     study = tiny.params(training=tiny.settings("training", optimizer=wrong))
