@@ -38,7 +38,8 @@ class Budget(Part):
 
     def __str__(self) -> str:
         """Say it in words."""
-        return ", ".join(f"{100 * share:g} % of the {name}" for name, share in self.given.items())
+        words = {"macs": "multiply-adds", "parameters": "parameters", "latency": "latency"}
+        return ", ".join(f"{100 * n:g} % of the {words[name]}" for name, n in self.given.items())
 
 
 class Exporting(Part):

@@ -41,7 +41,7 @@ def accuracy(summary: pd.DataFrame, iterative: Sequence[str], path: Path) -> Non
 
 def densities(layers: pd.DataFrame, path: Path) -> None:
     """Draw what is left of each layer at the last round, one bar an experiment."""
-    last = layers[layers["round"] == layers["round"].max()]
+    last = _matrices(layers[layers["round"] == layers["round"].max()])
     names, experiments = list(last["layer"].unique()), list(last["experiment"].unique())
     figure, axes = _figure(width=max(6.4, 1.0 + 0.4 * len(names)))
     width = 0.8 / len(experiments)
@@ -61,6 +61,12 @@ def densities(layers: pd.DataFrame, path: Path) -> None:
         frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(3, len(experiments))
     )
     _save(figure, path)
+
+
+def _matrices(layers: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the norms and biases that go with filters: their density is that of the filters."""
+    wide = layers["shape"].astype(str).str.contains("x")
+    return layers[wide] if wide.any() else layers
 
 
 def iterative_minus_one_shot(

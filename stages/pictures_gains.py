@@ -32,7 +32,9 @@ def latency(folders: Mapping[str, Path], path: Path) -> None:
         threads = ", ".join(str(n) for n in sorted({n for t in tables.values() for n in t.threads}))
         axes.set_title(f"batch {size}, threads: {threads}", fontsize=10)
         axes.set_xlabel("time of a forward in ms, median and quartiles")
-        axes.set_xlim(left=0)
+        # Room for the medians; on a busy machine an upper quartile would leave them none.
+        longest = max(t.loc[t["batch"] == size, "median_ms"].max() for t in tables.values())
+        axes.set_xlim(0, 1.3 * longest)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("test accuracy in %")
     panels[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))

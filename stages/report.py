@@ -80,13 +80,21 @@ def _findings(params: Params, summary: pd.DataFrame) -> str:
         rows = summary[summary["round"] == n].sort_values("test_accuracy", ascending=False)
         best = rows.iloc[0]
         line = (
-            f"- At {100 * best['target_sparsity']:g} % sparsity **{best['experiment']}** is ahead "
+            f"- {_aim(params, n, best)} **{best['experiment']}** is ahead "
             f"with {_mean_sd(best)} %, {_words(best['to_dense'], best, 'to_dense', DENSE)}"
         )
         if params.control and best["experiment"] != params.control:
             line += f", {_words(best['to_control'], best, 'to_control', params.control)}"
         lines.append(line + ".")
     return "\n".join(lines)
+
+
+def _aim(params: Params, n: int, row: pd.Series) -> str:
+    """Return what a round was to reach, in words: its budget, or its sparsity."""
+    target = params.round(n).target
+    if target is not None:
+        return f"With {target} left at most"
+    return f"At {100 * row['target_sparsity']:g} % sparsity"
 
 
 def _words(difference: float, row: pd.Series, column: str, other: str) -> str:

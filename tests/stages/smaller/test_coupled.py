@@ -76,12 +76,12 @@ PRUNE = ("methods", "groups", "prune")
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ((*PRUNE, "coupled"), None, "round 1 asks for 60 % of the macs; that takes filters"),
+        ((*PRUNE, "coupled"), None, "round 1 asks for 60 % of the multiply-adds; that takes"),
         ((*PRUNE, "granularity"), "weight", "coupled: mean needs granularity filter or channel"),
         ((*PRUNE, "allocation"), "erk", "coupled: mean needs allocation global or layerwise"),
         ((*PRUNE, "shuffle"), True, "coupled: mean and shuffle: true exclude each other"),
         ((*PRUNE, "rounds"), 3, "coupled: mean prunes at once, with rounds: 1"),
-        ((*PRUNE, "during"), "gradual", "round 1 asks for 60 % of the macs; that takes filters"),
+        ((*PRUNE, "during"), "gradual", "round 1 asks for 60 % of the multiply-adds; that takes"),
         (
             ("methods", "alone", "prune", "round_to"),
             8,
