@@ -1,6 +1,6 @@
 """A study of one fold in this process: the stage functions themselves, few steps, no DVC."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -43,7 +43,7 @@ def params(method: dict[str, Any], *, iterative: bool = False, **changes: Any) -
 class Study:
     """A folder with prepared data and one fold's dense network, in which methods are tried."""
 
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    def __init__(self, folder: Path, *, folds_of: Iterable[int] = (0,), **changes: Any) -> None:
         self.folder, self.changes = folder, changes
         study = params({"rewind": "init", "prune": {}, "finetune": {"resume": "start"}}, **changes)
         with self.entered():
@@ -54,8 +54,9 @@ class Study:
                 folds.save(
                     folds.folds(dataset.labels, **split.model_dump()), partial / "folds.json"
                 )
-            with whole(fold_of(DENSE, 0)) as partial:
-                pretrain.train_fold(study, partial, RESUME, 0, lambda *_: None)
+            for fold in folds_of:
+                with whole(fold_of(DENSE, fold)) as partial:
+                    pretrain.train_fold(study, partial, RESUME, fold, lambda *_: None)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
