@@ -5,10 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import SynchronizedArray
 from typing import Any, Protocol
 
+from pruning.errors import PruningError
 from stages import slots
 
 LINE_EVERY = 15.0
@@ -59,8 +61,13 @@ def each_fold(
         if meanwhile:
             meanwhile()
         _follow(futures, counters, label, watch)
-    for future in futures:
-        future.result()
+    try:
+        for future in futures:
+            future.result()
+    except BrokenProcessPool:
+        raise PruningError(
+            f"{label}: the process of a fold was killed, perhaps for want of memory"
+        ) from None
 
 
 def _start_methods() -> list[str]:

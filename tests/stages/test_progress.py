@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 WORK = """
-import time
+import os, signal, time
 from stages import workers
 workers.LINE_EVERY = 0.3
 
@@ -21,6 +21,8 @@ def task(fold, report):
     for step in range(1, 21):
         time.sleep(0.05)
         report(step, 20)
+    if fold == 1 and KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
     if fold == 1 and FAILS:
         raise ValueError("fold 1 is broken")
     print(f"fold {fold} done", flush=True)
@@ -29,8 +31,9 @@ workers.each_fold(task, [0, 1], label="finetune row round 1")
 """
 
 
-def command(fails: bool = False):
-    return [sys.executable, "-c", WORK.replace("FAILS", str(fails))]
+def command(fails: bool = False, killed: bool = False):
+    code = WORK.replace("FAILS", str(fails)).replace("KILLED", str(killed))
+    return [sys.executable, "-c", code]
 
 
 def on_a_terminal():
@@ -81,3 +84,10 @@ def test_a_fold_that_fails_lets_the_others_end_and_is_told():
     assert done.returncode != 0
     assert "fold 1 is broken" in done.stderr
     assert "fold 0 done" in done.stdout
+
+
+def test_a_fold_whose_process_is_killed_is_told():
+    done = subprocess.run(command(killed=True), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    told = "finetune row round 1: the process of a fold was killed, perhaps for want of memory"
+    assert done.stderr.splitlines()[-1] == f"pruning.errors.PruningError: {told}"
