@@ -30,7 +30,7 @@ def export(model: nn.Module, example: Example, *, training: bool = False) -> Exp
     refuses, and a forward that cannot be exported (control flow that depends on values).
     """
     args, kwargs = arguments(example)
-    _check_devices(model, (args, kwargs))
+    check_devices(model, example)
     # The fast path of attention is one opaque operation, which would pin all its heads.
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -40,7 +40,7 @@ def export(model: nn.Module, example: Example, *, training: bool = False) -> Exp
             found = _recorded(model, args, kwargs, training)
             return found or _exported(skeleton(model).train(training), args, kwargs)
     except Exception as error:
-        _check_runs(model, args, kwargs)
+        check_inputs(model, example)
         raise PruningError(
             f"{type(model).__name__} cannot be exported, so its channels cannot be followed and "
             f"it stays masked: {_line(error)}"
@@ -68,9 +68,10 @@ def _exported(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     )
 
 
-def _check_devices(model: nn.Module, inputs: Any) -> None:
+def check_devices(model: nn.Module, example: Example) -> None:
+    """Refuse example inputs on another device than the weights."""
     homes = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
-    for leaf in tree_leaves(inputs):
+    for leaf in tree_leaves(arguments(example)):
         if isinstance(leaf, Tensor) and homes and leaf.device not in homes:
             raise PruningError(
                 f"example inputs are on {leaf.device}, the model is on "
@@ -78,7 +79,10 @@ def _check_devices(model: nn.Module, inputs: Any) -> None:
             )
 
 
-def _check_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def check_inputs(model: nn.Module, example: Example) -> None:
+    """Refuse example inputs on another device than the weights, and such as the model refuses."""
+    check_devices(model, example)
+    args, kwargs = arguments(example)
     try:
         with torch.no_grad():
             skeleton(model)(*args, **kwargs)

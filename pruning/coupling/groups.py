@@ -17,6 +17,7 @@ from pruning.coupling.resolve import Classes, reasons, resolve
 from pruning.coupling.trace import Trace
 from pruning.coupling.tracks import Flags, Ids
 from pruning.coupling.walk import numbers, selectable, walk
+from pruning.errors import PruningError
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,14 @@ class Groups(Sequence[Group]):
         return found
 
     def labels(self, name: str, dim: int) -> Ids:
-        """Return the class of every position along a dimension of a parameter or buffer."""
-        return self.classes.label[self.trace.dims[name][dim]]
+        """Return the class of every position along a dimension of a parameter or buffer.
+
+        Raises `PruningError` for a name that is not the network's.
+        """
+        known = self.trace.aliases.get(name, name)
+        if known not in self.trace.dims:
+            raise PruningError(f"the groups are of a network without a parameter {name!r}")
+        return self.classes.label[self.trace.dims[known][dim]]
 
     @cached_property
     def _required(self) -> Mapping[int, list[int]]:
@@ -154,7 +161,7 @@ def channels(model: nn.Module, example_inputs: Example) -> Groups:
         names.setdefault(id(tensor), name)
     shapes = {name: tuple(named[name].shape) for name in names.values()}
     aliases = {name: names[id(tensor)] for name, tensor in named.items()}
-    trace = Trace(shapes, selectable(model), numbers(model))
+    trace = Trace(shapes, selectable(model), numbers(model), aliases)
     exported = export(model, example_inputs)
     walk(trace, exported, aliases)
     if _unread(exported.graph):

@@ -29,6 +29,7 @@ class Trace:
     shapes: Mapping[str, tuple[int, ...]]
     selectable: frozenset[str] = frozenset()
     numbers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     count: int = 1
     module: str = ""
     operation: str = ""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pruning.coupling.copies import Example, arguments, skeleton
+from pruning.coupling.exporting import check_inputs
 from pruning.coupling.groups import Groups, channels
 from pruning.errors import PruningError
 from pruning.macs import macs as count_macs
@@ -35,9 +36,11 @@ def sparsity_for(
     network's that may be left; latency is the median time of a forward on the example inputs, on
     the threads that torch has now. `masks_at(sparsity)` returns masks as `shrink` takes them (with
     `whole`, if filters have biases or norms); a `PruningError` that it or `shrink` raises (layer
-    collapse) counts as too sparse. Raises `PruningError` where no sparsity meets the budget.
+    collapse) counts as too sparse. Raises `PruningError` where no sparsity meets the budget, and
+    for inputs that do not fit.
     """
     measure, budget = _budget(macs, parameters, latency)
+    check_inputs(model, example_inputs)
     groups = groups or channels(model, example_inputs)
     dense = measure(model, example_inputs)
     low, high, best, reached = 0.0, 1.0, None, 1.0

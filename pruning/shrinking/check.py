@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pruning.coupling.copies import Example, arguments, skeleton, watched
 from pruning.errors import PruningError
+from pruning.shrinking.plan import by_first_name
 from pruning.shrinking.rebuild import apply_plan
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -25,8 +26,8 @@ def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         id(named[name]): nn.Parameter(
             named[name].detach().masked_fill(~mask.to(named[name].device), 0), requires_grad=False
         )
-        for name, mask in masks.items()
-        if name in named and not bool(mask.all())
+        for name, mask in by_first_name(model, masks).items()
+        if not bool(mask.all())
     }
     return skeleton(model, replacements).eval()
 

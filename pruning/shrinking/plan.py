@@ -31,16 +31,30 @@ def plan_for(
     model: nn.Module, masks: Mapping[str, Tensor], groups: Groups, round_to: int = 1
 ) -> tuple[Plan, Flags]:
     """Return the plan that removes all that `masks` take whole, and the classes that go."""
-    check(model, masks, round_to)
+    check(masks, round_to)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     going = removable(groups, masks, kept_values(tensors, masks))
     going = rounded(groups, going, round_to)
     return describe(model, groups, going), going
 
 
-def check(model: nn.Module, masks: Mapping[str, Tensor], round_to: int) -> None:
-    """Refuse masks of another model, a layer masked whole, and a senseless multiple."""
+def by_first_name(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the masks by the first name of each parameter; those of a tied one are joined.
+
+    Raises `PruningError` for masks of another model.
+    """
     mask_tools.check(masks, model)
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    named = dict(model.named_parameters(remove_duplicate=False))
+    found: dict[str, Tensor] = {}
+    for name, mask in masks.items():
+        known = first[id(named[name])]
+        found[known] = found[known] & mask.to(found[known].device) if known in found else mask
+    return found
+
+
+def check(masks: Mapping[str, Tensor], round_to: int) -> None:
+    """Refuse a layer masked whole and a senseless multiple."""
     if round_to < 1:
         raise PruningError(f"round_to {round_to!r}: give a whole number from 1 on")
     lost = [name for name in mask_tools.collapsed(masks) if masks[name].ndim > 1]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pruning.errors import PruningError
 from pruning.shrinking.adapters import adapt, resize
-from pruning.shrinking.plan import FORMAT, Plan
+from pruning.shrinking.plan import FORMAT, Plan, by_first_name
 
 
 def apply_plan(
@@ -23,10 +23,11 @@ def apply_plan(
     """
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     _check(model, plan, tensors)
+    masks = by_first_name(model, masks or {})
     memo: dict[int, Any] = {}
     for name, tensor in tensors.items():
         kept = plan["kept"].get(name, {})
-        mask = (masks or {}).get(name)
+        mask = masks.get(name)
         if kept or mask is not None:
             memo[id(tensor)] = _smaller(tensor, kept, mask)
     shrunk = copy.deepcopy(model, memo)

@@ -1,14 +1,16 @@
 """Shrink: a smaller network that puts out what the masked one does, proven before it returns."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from pruning.coupling.copies import Example
+from pruning.coupling.exporting import check_devices, check_inputs
 from pruning.coupling.groups import Groups, channels
 from pruning.errors import PruningError
 from pruning.shrinking import check
-from pruning.shrinking.plan import Plan, plan_for
+from pruning.shrinking.plan import Plan, by_first_name, plan_for
 from pruning.shrinking.rebuild import apply_plan
 from pruning.shrinking.trials import Trial
 
@@ -60,6 +62,8 @@ def _shrink(
     round_to: int,
     groups: Groups | None,
 ) -> tuple[Plan, nn.Module]:
+    check_devices(model, example)
+    masks = by_first_name(model, masks)
     trial = Trial(groups or channels(model, example))
     examples = check.inputs(example)
     expected = None
@@ -67,7 +71,7 @@ def _shrink(
         plan, going = plan_for(model, masks, trial.groups, round_to)
         plan["modules"] = trial.numbered(plan["modules"], going)
         if expected is None:
-            expected = check.outputs(check.masked(model, masks), examples)
+            expected = _expected(model, masks, examples)
         shrunk = apply_plan(model, plan, masks=masks)
         try:
             actual = check.attempt(shrunk, examples)
@@ -86,3 +90,13 @@ def _shrink(
                 f"the shrunk {type(model).__name__} differs from the masked one by "
                 f"{share:.3g} times what is allowed"
             )
+
+
+def _expected(
+    model: nn.Module, masks: Mapping[str, Tensor], examples: list[Example]
+) -> list[list[Any]]:
+    try:
+        return check.outputs(check.masked(model, masks), examples)
+    except Exception:
+        check_inputs(model, examples[0])
+        raise

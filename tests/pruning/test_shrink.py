@@ -264,6 +264,36 @@ def test_a_weight_cut_at_numbers_of_the_forward_stays_whole_and_one_cut_in_halve
         assert len(shrunk.both) == rows_left
 
 
+def test_a_tied_weight_is_masked_under_any_of_its_names():
+    model, example = zoo.build("shared"), zoo.example("shared")
+    mask = torch.ones(9, 8, dtype=torch.bool)
+    mask[:, 2] = False
+    for other in ({}, {"embedding.weight": torch.ones(9, 8, dtype=torch.bool)}):
+        masks = {"decoder.weight": mask} | other
+        full = whole(masks, groups_of("shared")) | rows(model, "mix.weight", [2])
+        masks = full | {"mix.bias": torch.arange(8) != 2} | rows(model, "widen.weight", [2])
+        masks |= {"widen.bias": torch.arange(8) != 2}
+        shrunk = shrink(model, masks, example)
+        assert shrunk.embedding.weight is shrunk.decoder.weight
+        assert shrunk.embedding.weight.shape == (9, 7)
+        check_equal(model, shrunk, {"decoder.weight": mask} | masks, 4)
+
+
+def test_a_layer_with_two_readers_keeps_what_one_of_them_needs():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6, bias=False), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.b(torch.relu(self.a(x))), torch.sort(self.a(-x)).values
+
+    model, x = Shared().double(), torch.randn(3, 4).double()
+    groups = channels(model, x)
+    assert [each.reason.operation for each in groups.pinned] == ["sort", "output"]
+    assert shrink(model, rows(model, "a.weight", [1, 2]), x).a.out_features == 6
+
+
 def test_round_to_keeps_the_first_removed_channels_at_zero():
     model = nn.Sequential(nn.Linear(4, 20, bias=False), nn.ReLU(), nn.Linear(20, 2)).double()
     masks = rows(model, "0.weight", [*range(9)])

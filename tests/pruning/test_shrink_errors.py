@@ -1,14 +1,35 @@
 """Bad input to shrinking is named, in one line."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import nn
 
+from pruning.coupling.choosing import group_masks
+from pruning.coupling.groups import channels
+from pruning.coupling.scoring import whole
 from pruning.errors import PruningError
+from pruning.shrinking.budget import sparsity_for
 from pruning.shrinking.check import relative_difference
 from pruning.shrinking.rebuild import apply_plan
 from pruning.shrinking.shrink_network import shrink, shrink_plan
 from tests.pruning import channel_zoo as zoo
+
+
+@contextmanager
+def refused(model: nn.Module, message: str) -> Iterator[None]:
+    """Expect a refusal in one line that leaves the model, in training, as it was."""
+    model.train()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(PruningError, match=message) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    for module in model.modules():
+        assert module.training and not module._forward_hooks and not module._forward_pre_hooks
 
 
 def mlp() -> nn.Module:
@@ -34,9 +55,49 @@ X = torch.randn(3, 4)
     ],
 )
 def test_masks_that_do_not_fit(masks, message):
-    with pytest.raises(PruningError, match=message) as caught:
-        shrink(mlp(), masks, X)
-    assert "\n" not in str(caught.value)
+    model = mlp()
+    with refused(model, message):
+        shrink(model, masks, X)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["groups searched", "groups given"])
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.randn(3, 5), r"example inputs \[\(3, 5\)\] do not run through Sequential: Runtime"),
+        (torch.zeros(3, 4, device="meta"), "example inputs are on meta, the model is on cpu"),
+    ],
+)
+def test_inputs_that_do_not_fit(inputs, message, known):
+    model = mlp()
+    groups = channels(model, X) if known else None
+    with refused(model, message):
+        shrink(model, rows(model, "0.weight", [1]), inputs, groups=groups)
+    with refused(model, message):
+        sparsity_for(model, inputs, lambda _: {}, macs=0.5, groups=groups)
+
+
+def test_control_flow_that_depends_on_values():
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6, bias=False), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.b(x) if x.sum() > 0 else self.b(-x)
+
+    model = Branching()
+    with refused(model, "Branching cannot be exported.*stays masked"):
+        shrink(model, rows(model, "a.weight", [1]), X)
+
+
+def test_scores_and_masks_of_another_network_than_the_groups():
+    groups = channels(mlp(), X)
+    with pytest.raises(PruningError, match="without a parameter 'conv"):
+        group_masks({"conv.weight": torch.ones(6, 1)}, groups, 0.5)
+    with pytest.raises(PruningError, match="without a parameter 'conv"):
+        whole({"conv.weight": torch.ones(6, 4, dtype=torch.bool)}, groups)
 
 
 def test_a_layer_of_which_nothing_is_read_has_collapsed():
@@ -64,7 +125,7 @@ def test_a_forward_whose_result_depends_on_the_number_of_channels():
             return self.b(x / x.shape[1])
 
     model = Scaled()
-    with pytest.raises(PruningError, match=r"the shrunk Scaled differs .* times what is allowed"):
+    with refused(model, r"the shrunk Scaled differs .* times what is allowed"):
         shrink(model, rows(model, "a.weight", [1, 2]), X)
 
 
@@ -81,7 +142,7 @@ def test_a_forward_that_insists_on_its_width():
             return self.b(x)
 
     model = Strict()
-    with pytest.raises(PruningError, match=r"does not run on fewer channels.*six, please"):
+    with refused(model, r"does not run on fewer channels.*six, please"):
         shrink(model, rows(model, "a.weight", [1, 2]), X)
 
 
