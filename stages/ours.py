@@ -63,13 +63,13 @@ def named(rows: "pd.DataFrame", choices: Iterable[Row]) -> "pd.DataFrame":
     found = pd.Series(False, index=rows.index)
     for choice in choices:
         one = pd.Series(True, index=rows.index)
-        if choice.method is not None:
-            one &= called(rows["method"], choice.method)
         for name in ("arxiv", "model"):
             if getattr(choice, name) is not None:
                 one &= rows[name] == getattr(choice, name)
         if choice.sparsity is not None:
             one &= (rows["sparsity"] - choice.sparsity).abs() < 5e-4
+        if choice.method is not None and one.any():
+            one[one] = called(rows["method"][one], choice.method)
         if not one.any():
             told = choice.model_dump(exclude_none=True)
             raise PruningError(f"papers.rows: no published row has {told}; see `stages.papers`")
@@ -83,7 +83,35 @@ def compare(
     """Return our results, all of them beside all rows of their net, and the lines they answer."""
     mine = results(study, folds)
     table = beside(mine, rows)
+    for name, choices in _papers(study).rows.items():
+        for choice in choices:
+            if choice.round is not None:
+                table = _as_counted(study, folds, table, named(rows, [choice]), name, choice.round)
     return mine, table, answered(study, table, rows)
+
+
+def _as_counted(
+    study: "Params",
+    folds: "pd.DataFrame",
+    table: "pd.DataFrame",
+    rows: "pd.DataFrame",
+    name: str,
+    n: int,
+) -> "pd.DataFrame":
+    """Replace an experiment's lines for `rows` by its round `n`, counted as each row counts."""
+    import pandas as pd
+
+    of_round = (folds["experiment"] == name) & (folds["round"] == n)
+    mine = results(study, folds[of_round | (folds["experiment"] == DENSE)])
+    lines = [
+        beside(
+            mine.assign(sparsity=row["sparsity"], sparsity_kind=row["sparsity_kind"]),
+            rows[rows["line"] == row["line"]],
+        )
+        for row in rows.to_dict("records")
+    ]
+    replaced = (table["experiment"] == name) & table["line"].isin(rows["line"])
+    return pd.concat([table[~replaced], *lines], ignore_index=True)
 
 
 def called(methods: "pd.Series[str]", name: str) -> "pd.Series[bool]":

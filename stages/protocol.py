@@ -25,10 +25,12 @@ class Row(Part):
     arxiv: str | None = None
     model: str | None = None
     sparsity: Fraction | None = None
+    round: Annotated[int, Field(ge=1)] | None = None
+    """Our round that is the row's network, whatever each counts as sparsity; else by sparsity."""
 
     @model_validator(mode="after")
     def _names_something(self) -> "Row":
-        if not self.model_dump(exclude_none=True):
+        if not self.model_dump(exclude_none=True, exclude={"round"}):
             raise ValueError("a row needs a method, an arxiv number, a model or a sparsity")
         return self
 

@@ -109,3 +109,22 @@ def test_the_section_of_the_report(made, tmp_path):
     first = (tmp_path / "papers.png").read_bytes()
     beside_report.write(made.params(), folds, tmp_path)
     assert (tmp_path / "papers.png").read_bytes() == first
+
+
+def test_a_round_can_be_a_rows_network_whatever_each_counts(made, rows):
+    by_flops = {"method": "L1-norm filter pruning, pruned-A", "model": "ResNet-56", "round": 1}
+    papers = {"dataset": "CIFAR-10 JPEG", "model": "resnet56", "rows": {"snip": [by_flops]}}
+    study = made.params(papers, data={"name": "CIFAR10"})
+    folds = made.folds({"snip": [SNIP, SNIP]}, sparsities=(0.1, 0.2))
+    _, table, shown = ours.compare(study, folds, rows)
+    li, liu = (
+        shown[shown["arxiv"] == name].iloc[0] for name in ("arXiv:1608.08710", "arXiv:1810.05270")
+    )
+    assert (li["sparsity"], li["sparsity_kind"], li["n"]) == (0.104, "flops", 3)
+    assert (li["our_drop"], li["by_numbers"]) == (pytest.approx(-0.1), "reproduced")
+    assert "their best epoch on the test set" in li["reason"]
+    assert "second-hand" in liu["reason"]
+    assert "counts" not in li["reason"] + liu["reason"]
+    others = table[(table["experiment"] == "snip") & ~table["line"].isin(shown["line"])]
+    assert others[others["sparsity_kind"] == "flops"]["n"].eq(0).all()
+    assert not table.duplicated(["experiment", "line"]).any()

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pruning.errors import PruningError
-from stages import recorded, results, seed_page
+from stages import claims, ours, ranking, recorded, results, seed_page
+from stages.params import read
+from stages.published import load
 
 ROOT = Path(__file__).parents[3]
 SNIP = (0.983, 0.984, 0.985)
@@ -148,3 +150,19 @@ def test_a_record_fills_its_line_of_the_seeds_tables(made, tmp_path):
     assert CliRunner().invoke(seed_page.app, arguments).exit_code == 0
     line = next(line for line in out.read_text().splitlines() if "`unstructured-95`" in line)
     assert "| 98.30 -> 97.70 ± 0.10 (0.60), n = 3 |" in line
+
+
+def _name(path):
+    return path.parent.name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "papers").glob("*/params.yaml")), ids=_name)
+def test_what_a_protocol_of_this_repository_names_is_there(made, path):
+    study, rows = read(path), load()
+    for choices in study.papers.rows.values():
+        ours.named(rows, choices)
+    flat = made.folds({name: [(0.9,) * 3] * 2 for name in study.experiments})
+    for each in study.papers.rankings:
+        ranking.orders(each, flat, rows)
+    for claim in claims.read(path.parent / "claims.yaml"):
+        claims.evaluate(claim, flat)
