@@ -16,6 +16,7 @@ from pruning.pruner import prune
 from pruning.rewind import Snapshot, restore
 from pruning.training import Diverged, evaluate, fit
 from pruning.types import Masks, Params
+from stages import parallel
 from stages.journal import Journal, Keeper
 from stages.params import Training
 from stages.samples import Samples
@@ -103,6 +104,7 @@ def train(
         if step % per_epoch == 0 or step == steps:
             train_loss = float(torch.stack(losses).mean())
             losses.clear()
+            parallel.joined(model, keeper.course.masks if keeper.course else {})
             found = evaluate(model, samples.validation())
             if not math.isfinite(found[0]):  # the last step broke what its own loss did not show
                 raise Diverged(step - 1, found[0])
@@ -112,7 +114,7 @@ def train(
     setting = during.Training(
         model=model,
         optimizer=optimizer,
-        masks=masks or {},
+        masks=parallel.same_masks(masks or {}),
         sparsity=sparsity,
         initial=mask_tools.sparsity(masks or {}),
         steps=steps,
@@ -130,7 +132,7 @@ def train(
                 model,
                 samples.training(recipe, begin),
                 optimizer,
-                cross_entropy,
+                **parallel.shared(cross_entropy),
                 steps=steps,
                 start=begin,
                 lr=rate,

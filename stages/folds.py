@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pruning.errors import PruningError
-from stages import tracking
+from stages import parallel, tracking
 from stages.files import RESUME, Manifest, output
 from stages.params import Params
 from stages.tracking import records
@@ -32,6 +32,8 @@ def run(
     and logs what came before it as well, so a short stage under DVC leaves that to the next long
     one; run by hand it logs its folder at the end.
     """
+    if training and (number := parallel.to_launch()):
+        parallel.launch(manifest.stage, number)
     folds = _chosen(manifest, only)
     facts = manifest.facts()
     trackers: list[tracking.Tracker] = []
@@ -43,14 +45,15 @@ def run(
         trackers.append(tracker)
 
     with ExitStack() as stack:
-        with output(folder, manifest, only) as unfinished:
+        stack.enter_context(parallel.together(params.training.device))
+        with parallel.writing(output(folder, manifest, only)) as unfinished:
             resume = RESUME / f"{manifest.stage}-{facts['key'][:16]}"
             each_fold(
                 partial(_one, task, unfinished, resume),
                 folds,
                 label=f"{manifest.stage} {manifest.experiment} round {manifest.round}",
                 device=params.training.device,
-                meanwhile=open_tracker if training else None,
+                meanwhile=open_tracker if training and parallel.rank() == 0 else None,
                 watch=lambda: _show_progress(lives, unfinished),
             )
         if not training and "DVC_STAGE" not in os.environ:
@@ -68,7 +71,8 @@ def _one(task: FoldTask, unfinished: Path, resume: Path, fold: int, report: Repo
     folder = unfinished / f"fold-{fold}"
     folder.mkdir()
     try:
-        task(folder, resume / folder.name, fold, report)
+        with parallel.resuming(resume / folder.name) as checkpoints:
+            task(folder, checkpoints, fold, report)
     except PruningError as error:
         raise PruningError(f"fold {fold}: {error}") from None
 

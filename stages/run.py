@@ -8,37 +8,65 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stages.command import application, one_line_errors
+from pruning.errors import PruningError, unknown
+from stages.command import PARAMS, application, one_line_errors
 
 if TYPE_CHECKING:
+    from stages.params import Params
     from stages.run_dvc import Ledger
-    from stages.run_pool import Event, Forked, Task
+    from stages.run_pool import Event, Task, Workers
+
+ENGINES = ("forked", "ray")
 
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Folds at work at once (default: the cores).")
 ]
+Engine = Annotated[str, typer.Option(help="forked (this machine's cores) or ray (a cluster too).")]
+Address = Annotated[str | None, typer.Option(help="Of a Ray cluster (default: start Ray here).")]
 Targets = Annotated[list[str] | None, typer.Argument(help="As for `dvc repro`; default: all.")]
 
 
-def run(targets: Targets = None, jobs: Jobs = None) -> None:
+def run(
+    targets: Targets = None,
+    jobs: Jobs = None,
+    engine: Engine = "forked",
+    address: Address = None,
+) -> None:
     """Bring the study of this folder up to date on all cores; DVC then knows its results."""
     with one_line_errors():
+        from stages.params import read
         from stages.run_dvc import open_ledger
-        from stages.run_pool import Forked
 
+        study = read(PARAMS)
         with open_ledger(targets or []) as ledger:
-            failed = Run(ledger, Forked(), jobs or os.cpu_count() or 1).go()
+            slots = Path(ledger.repo.tmp_dir) / "slots"
+            workers = engine_of(study, engine, address, jobs or os.cpu_count() or 1, slots)
+            failed = Run(ledger, workers).go()
         if failed:
             print(f"error: {failed}", file=sys.stderr)
             raise SystemExit(2)
 
 
+def engine_of(study: "Params", name: str, address: str | None, jobs: int, slots: Path) -> "Workers":
+    """Return what runs the stages."""
+    if name not in ENGINES:
+        raise unknown("engine", name, ENGINES)
+    if name == "forked":
+        from stages.run_pool import Forked
+
+        return Forked(jobs, slots, tracking=study.tracking)
+    from stages.run_ray import OnRay
+
+    folds = study.cross_validation.replicates
+    return OnRay(address, jobs, folds=folds, tracking=study.tracking)
+
+
 class Run:
     """One run of a study: which stages wait, which are at work, how they ended."""
 
-    def __init__(self, ledger: "Ledger", workers: "Forked", jobs: int) -> None:
+    def __init__(self, ledger: "Ledger", workers: "Workers") -> None:
         """Let all stages of the ledger wait."""
-        self.ledger, self.workers, self.jobs = ledger, workers, jobs
+        self.ledger, self.workers = ledger, workers
         self.waiting: list[Any] = sorted(ledger.plan, key=lambda stage: -ledger.height[stage])
         self.settled: set[Any] = set()
         self.running: dict[str, Any] = {}
@@ -59,14 +87,18 @@ class Run:
 
     def _start_ready(self) -> None:
         """Start what needs nothing that is still to be made, the longest chain first."""
-        while len(self.running) <= self.jobs and (stage := self._next()):
+        while len(self.running) < self.workers.stages and (stage := self._next()):
             self.waiting.remove(stage)
-            if self.ledger.settle(stage):
-                self.settled.add(stage)
-            else:
-                self.running[stage.addressing] = stage
-                self.began[stage.addressing] = time.monotonic()
-                self.workers.start(self._task(stage))
+            try:
+                if self.ledger.settle(stage):
+                    self.settled.add(stage)
+                    continue
+            except Exception as error:  # DVC's: a dependency that is not there
+                self._fail(stage.addressing, error)
+                continue
+            self.running[stage.addressing] = stage
+            self.began[stage.addressing] = time.monotonic()
+            self.workers.start(self._task(stage))
 
     def _next(self) -> Any:
         needs = self.ledger.needs
@@ -74,16 +106,11 @@ class Run:
 
     def _task(self, stage: Any) -> "Task":
         from stages.run_pool import Task
-        from stages.slots import VARIABLE, described
 
-        slots = Path(self.ledger.repo.tmp_dir) / "slots"
-        slots.touch()
-        shared = {VARIABLE: described(slots, self.jobs), "DVC_STAGE": stage.addressing}
-        return Task(stage.addressing, stage.cmd, Path(stage.wdir), shared)
+        named = {"DVC_STAGE": stage.addressing}
+        return Task(stage.addressing, stage.cmd, Path(stage.wdir), named)
 
     def _hear(self, event: "Event") -> None:
-        from pruning.errors import PruningError
-
         if event.code is None:
             print(f"{event.name}: {event.line}", flush=True)
             return
@@ -93,12 +120,15 @@ class Run:
                 raise PruningError(f"ended with exit code {event.code}")
             self.ledger.enter(stage)
         except Exception as error:  # DVC's too: the other stages go on
-            self.failed.append(event.name)
-            print(f"{event.name}: error: {error}", file=sys.stderr, flush=True)
+            self._fail(event.name, error)
             return
         self.settled.add(stage)
         seconds = time.monotonic() - self.began[event.name]
         print(f"{event.name}: done in {seconds:.1f} s, {self._left()}", flush=True)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self.failed.append(name)
+        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
 
     def _left(self) -> str:
         total = len(self.ledger.plan)

@@ -1,9 +1,12 @@
 """What DVC knows of a study: which stages there are, which are up to date, what they made."""
 
+import json
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from pruning.errors import PruningError
@@ -61,10 +64,17 @@ class Ledger:
         self.done.add(stage)
 
     def write(self) -> None:
-        """Write dvc.lock."""
+        """Write dvc.lock, whole or not at all."""
+        from dvc.dvcfile import Lockfile
+
         done = [stage for stage in self.plan if stage in self.done]
         for file, stages in groupby(done, key=lambda stage: stage.dvcfile):
-            file.dump_stages(list(stages), update_pipeline=False)
+            lock = Path(file.path).with_suffix(".lock")
+            partial = Path(self.repo.tmp_dir) / lock.name
+            if lock.exists():
+                shutil.copy(lock, partial)
+            Lockfile(self.repo, str(partial)).dump_stages(list(stages))
+            partial.replace(lock)
         self.done.clear()
 
     def _sources(self) -> dict[str, Any]:
@@ -110,6 +120,7 @@ def open_ledger(targets: Sequence[str]) -> Iterator[Ledger]:
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
         with Repo() as repo, repo.lock:
+            _keep_to_itself(repo)
             ledger = Ledger(repo, targets)
             try:
                 yield ledger
@@ -117,3 +128,35 @@ def open_ledger(targets: Sequence[str]) -> Iterator[Ledger]:
                 ledger.write()
     except DvcException as error:
         raise PruningError(str(error)) from error
+
+
+def _keep_to_itself(repo: Any) -> None:
+    """Give this run a folder of its own for what DVC notes of the paths in use.
+
+    DVC writes that file many times a stage, in place: a kill meanwhile would leave one that DVC
+    cannot read. Nobody else needs it, as the whole run holds DVC's lock.
+    """
+    notes = Path(repo.tmp_dir) / "rwlock"
+    if notes.is_file():
+        _refuse_others(notes)
+    own = Path(repo.tmp_dir) / "run"
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir()
+    repo.tmp_dir = str(own)
+
+
+def _refuse_others(notes: Path) -> None:
+    """Refuse to run beside a `dvc repro`, which gives DVC's lock away while a stage runs."""
+    import psutil
+
+    try:
+        found = json.loads(notes.read_text())
+    except ValueError:  # half-written by a DVC that was killed: it is written under the lock only
+        notes.unlink()
+        return
+    readers = (info for infos in found.get("read", {}).values() for info in infos)
+    for info in [*found.get("write", {}).values(), *readers]:
+        if psutil.pid_exists(info["pid"]):
+            raise PruningError(
+                f"process {info['pid']} ({info['cmd']}) is at work here; wait for it"
+            )

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Protocol
+
+from stages.slots import VARIABLE, described
 
 PATIENCE = 5.0
 """Seconds that a stage has to end by itself when it is interrupted."""
@@ -49,17 +52,41 @@ class Event:
     code: int | None = None
 
 
-class Forked:
-    """Runs tasks on this machine; every process dies with this one."""
+class Workers(Protocol):
+    """An engine that runs the commands of stages."""
 
-    def __init__(self) -> None:
-        """Start nothing yet: importing takes seconds."""
+    stages: int
+    """How many it wants to have at once, waiting ones included."""
+
+    def start(self, task: Task) -> None:
+        """Let a stage run as soon as there is room."""
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Yield what the stages say and which of them end, within so many seconds."""
+
+    def stop(self) -> None:
+        """End all that is at work."""
+
+
+class Forked:
+    """Runs tasks on this machine, `jobs` folds at once; every process dies with this one."""
+
+    def __init__(self, jobs: int, slots: Path, *, tracking: bool) -> None:
+        """Start nothing yet: importing takes seconds, MLflow too where there is `tracking`.
+
+        The file `slots` is where the folds share the cores.
+        """
+        self.stages = jobs + 1  # one more, so that no core waits for a stage to begin or end
+        slots.touch()
+        self.shared = {VARIABLE: described(slots.resolve(), jobs)}
         self.context: ForkServerContext = get_context("forkserver")
-        self.context.set_forkserver_preload(["stages.run_warm"])
+        late = ["stages.tracking.preload"] if tracking else []
+        self.context.set_forkserver_preload(["stages.run_warm", *late])
         self.jobs: list[Job] = []
 
     def start(self, task: Task) -> None:
         """Start a stage's process."""
+        task = replace(task, environment={**task.environment, **self.shared})
         output, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(target=work, args=(task, theirs), name=task.name)
         process.start()

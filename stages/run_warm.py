@@ -19,8 +19,7 @@ MODULES = (
     *("stages.masking", "stages.groups", "stages.targets", "stages.layers", "stages.fitting"),
     *("stages.summary", "stages.pictures", "stages.report", "stages.sanity", "pruning.network"),
     *("pruning.selection", "pruning.allocation", "pruning.criteria.weights"),
-    *("tqdm", "mlflow", "mlflow.tracking._tracking_service.utils"),
-    "mlflow.store.tracking.sqlalchemy_store",
+    *("tqdm", "multiprocessing.synchronize"),
 )
 
 

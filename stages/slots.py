@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from stages import parallel
+
 VARIABLE = "PRUNING_SLOTS"
 """Names the environment variable `COUNT:PATH`; without it every fold has a core of its own."""
 
@@ -30,7 +32,7 @@ def count(otherwise: int) -> int:
 def slot() -> Iterator[None]:
     """Hold one of the shared slots, waiting for it; a process that dies gives its slot back."""
     shared = os.environ.get(VARIABLE)
-    if not shared:
+    if not shared or parallel.rank() > 0:  # which would wait for rank 0's
         yield
         return
     number, _, path = shared.partition(":")

@@ -11,7 +11,7 @@ from multiprocessing.sharedctypes import SynchronizedArray
 from typing import Any, Protocol
 
 from pruning.errors import PruningError
-from stages import slots
+from stages import parallel, slots
 
 LINE_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -43,10 +43,10 @@ def each_fold(
     """Run `task(fold, report)` for every fold and raise the first error once all have stopped.
 
     `meanwhile` is called in this process as soon as the workers are at work, and `watch` every few
-    seconds from then on. On an accelerator the
+    seconds from then on. On an accelerator, and where several processes train one network, the
     folds run one after the other in this process, which may not be forked.
     """
-    if device != "cpu" or "fork" not in _start_methods():
+    if device != "cpu" or parallel.processes() > 1 or "fork" not in _start_methods():
         for fold in folds:
             with slots.slot():
                 task(fold, _bar_of_one(f"{label} fold {fold}"))
