@@ -20,6 +20,8 @@ def of_dense(params: Params) -> dict[str, Any]:
 
 def of_experiment(params: Params, experiment: str) -> dict[str, Any]:
     """Return the settings that an experiment's networks depend on, the grid of rounds aside."""
-    chain = "iterative" if experiment in params.iterative else "one_shot"
+    chain: Any = "iterative" if experiment in params.iterative else "one_shot"
+    if of := params.lender(experiment):
+        chain = {"masks_of": of_experiment(params, of)}
     method = params.method(experiment).model_dump()
     return {**of_dense(params), "chain": chain, "method": method}

@@ -20,7 +20,7 @@ from pruning.thresholds import sensitivity_thresholds
 from pruning.types import Masks
 from stages import coupled, snapshots, targets
 from stages.export_params import Budget
-from stages.files import fold_of, start_of
+from stages.files import fold_of, start_of, tuned
 from stages.params import Params, Prune
 from stages.samples import Samples
 
@@ -82,9 +82,13 @@ def masks_of_round(
     """Return the masks that the prune stage hands on.
 
     Those of the experiment's target, shuffled within layers where the row asks for that control;
-    where pruning happens during training, those of before.
+    where pruning happens during training, those of before; for a control of another experiment,
+    the masks with which that one's round ended.
     """
     choices = study.method(experiment).prune
+    if of := study.lender(experiment):
+        masks = dict(load(fold_of(tuned(of, n), fold), foreign=True).masks)
+        return _shuffled(masks, model, choices, sample, n) if choices.shuffle else masks
     if choices.in_training:
         kept = {name: weight.new_ones(weight.shape).bool() for name, weight in _up(model, choices)}
         return {**kept, **previous}
@@ -93,8 +97,10 @@ def masks_of_round(
     masks = choose(
         model, goal, previous=dict(previous) or None, allow_regrowth=choices.allow_regrowth
     )
-    if not choices.shuffle:
-        return masks
+    return _shuffled(masks, model, choices, sample, n) if choices.shuffle else masks
+
+
+def _shuffled(masks: Masks, model: nn.Module, choices: Prune, sample: Samples, n: int) -> Masks:
     places = layouts(model, dict(_up(model, choices)))
     source = generator(sample.seed, "shuffle", n)
     return shuffle(masks, source, granularity=choices.granularity, layouts=places)

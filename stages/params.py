@@ -21,8 +21,8 @@ from stages.yaml_file import read_mapping
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What DVC may put into commands and paths."""
 
-RESERVED = ("dense", "gains")
-"""Names of folders that the pipeline itself uses beside the experiments'."""
+RESERVED = ("dense", "gains", "sparsity")
+"""Names of folders and of a column that the pipeline itself uses beside the experiments'."""
 
 
 def _choice(axis: str) -> Any:
@@ -277,6 +277,13 @@ class Method(Strict):
     finetune: Finetune
 
 
+class Control(Strict):
+    """An experiment that takes the masks of another's rounds: shuffled, or under other weights."""
+
+    experiment: Name
+    of: Name
+
+
 class Params(Strict):
     """All of params.yaml."""
 
@@ -292,6 +299,7 @@ class Params(Strict):
     experiments: Annotated[list[Name], Field(min_length=1)]
     iterative: list[Name]
     one_shot: list[Name]
+    controls: list[Control] = []
     methods: dict[Name, Method]
     control: Name | None
     export: list[Name] = []
@@ -323,6 +331,10 @@ class Params(Strict):
             choices = ", ".join(self.experiments)
             raise PruningError(f"unknown experiment {experiment!r}; choose from {choices}")
         return self.methods[experiment]
+
+    def lender(self, experiment: str) -> str | None:
+        """Return the experiment whose masks `experiment` takes, if it takes another's."""
+        return next((each.of for each in self.controls if each.experiment == experiment), None)
 
     def checkpoint(self, number: int) -> export_params.Checkpoint:
         """Return a trained network that is given; refuse another number."""
@@ -406,12 +418,20 @@ def _check_rounds(rounds: list[Round]) -> None:
 
 
 def _check_experiments(params: Params) -> None:
-    placed = params.iterative + params.one_shot
+    own = params.iterative + params.one_shot
+    placed = own + [each.experiment for each in params.controls]
     if sorted(placed) != sorted(params.experiments) or len(set(placed)) != len(placed):
         raise ValueError(
-            f"experiments {params.experiments} must be iterative {params.iterative} or one_shot "
-            f"{params.one_shot}, each in one of the two lists"
+            f"experiments {params.experiments} must be iterative {params.iterative}, one_shot "
+            f"{params.one_shot} or the controls of others {placed[len(own) :]}, each in one of the "
+            f"three lists"
         )
+    for each in params.controls:
+        if each.of not in own:
+            raise ValueError(
+                f"controls: {each.of!r} has no masks of its own for {each.experiment!r}; choose "
+                f"from {', '.join(own)}"
+            )
     for name in params.experiments:
         if name not in params.methods:
             raise ValueError(

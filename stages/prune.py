@@ -65,10 +65,11 @@ def source(study: "Params", experiment: str, n: int) -> Path:
 def describe(study: "Params", experiment: str, n: int) -> "Manifest":
     """Return the manifest of a round's masks."""
     from stages import groups, targets
-    from stages.files import PREPARED, Manifest, start_of
+    from stages.files import PREPARED, Manifest, start_of, tuned
 
     study.round(n)
-    start = source(study, experiment, n)
+    of = study.lender(experiment)
+    start = tuned(of, n) if of else source(study, experiment, n)
     settings = {
         "prune": study.method(experiment).prune.model_dump(),
         **targets.facts(targets.target(study, experiment, n)),

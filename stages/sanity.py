@@ -10,7 +10,7 @@ def controls(params: Params) -> dict[str, list[str]]:
     """Return the experiments that are controls of another, by that other's name."""
     found: dict[str, list[str]] = {}
     for name in params.experiments:
-        if of := params.method(name).control_of:
+        if of := params.lender(name) or params.method(name).control_of:
             found.setdefault(of, []).append(name)
     return found
 

@@ -12,10 +12,10 @@ def target(params: Params, experiment: str, n: int) -> float | Budget | None:
     """Return the sparsity that round `n` of an experiment reaches, or the budget that it meets.
 
     A method with a `fraction` follows its own series and stays at its end after it has stopped; one
-    whose allocation brings its own targets has none; every other one follows the grid that all
-    experiments share.
+    whose allocation brings its own targets, or that takes another's masks, has none; every other
+    one follows the grid that all experiments share.
     """
-    if not params.method(experiment).prune.has_budget:
+    if not params.method(experiment).prune.has_budget or params.lender(experiment):
         return None
     fraction = params.method(experiment).prune.fraction
     if fraction is not None:
@@ -36,4 +36,6 @@ def facts(aim: float | Budget | None) -> dict[str, Any]:
 def stopped(params: Params, experiment: str, n: int) -> bool:
     """Tell whether an experiment's own series has ended before round `n`."""
     fraction = params.method(experiment).prune.fraction
+    if params.lender(experiment):
+        return False
     return fraction is not None and n > len(round_sparsities(fraction.rate, fraction.until))

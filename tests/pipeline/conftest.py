@@ -32,6 +32,7 @@ SMALL = {
     "experiments": ["step-by-step", "at-once"],
     "iterative": ["step-by-step"],
     "one_shot": ["at-once"],
+    "controls": [],
     "control": None,
     "methods": {
         "step-by-step": {
@@ -124,9 +125,17 @@ def finished(tmp_path_factory) -> Study:
 
 
 @pytest.fixture
-def study(finished: Study) -> Iterator[Study]:
-    """Return the finished study; put params.yaml back after the test, DVC's cache has the rest."""
+def edited(finished: Study) -> Iterator[Study]:
+    """Return the finished study; put its params.yaml back after the test."""
     before = (finished.folder / "params.yaml").read_text()
     yield finished
+    (finished.folder / "params.yaml").write_text(before)
+
+
+@pytest.fixture
+def study(finished: Study, edited: Study) -> Iterator[Study]:
+    """Return the finished study; put all of it back after the test, from DVC's cache."""
+    before = (finished.folder / "params.yaml").read_text()
+    yield edited
     (finished.folder / "params.yaml").write_text(before)
     finished.repro()

@@ -150,8 +150,8 @@ def test_rounds_count_from_one_and_never_fall(tmp_path):
 
 
 def test_an_experiment_is_either_iterative_or_one_shot(tmp_path):
-    assert "each in one of the two lists" in refusal(write(tmp_path, {"one_shot": ["row"]}))
-    assert "each in one of the two lists" in refusal(write(tmp_path, {"iterative": []}))
+    assert "each in one of the three lists" in refusal(write(tmp_path, {"one_shot": ["row"]}))
+    assert "each in one of the three lists" in refusal(write(tmp_path, {"iterative": []}))
 
 
 @pytest.mark.parametrize(
