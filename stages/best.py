@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BEATS, MEETS, BELOW, NOTHING = "beats", "meets", "below", "no network"
+VERDICTS = (BEATS, MEETS, BELOW, NOTHING)
 
 RULE = f"""\
 Ours is the one experiment and round, of all studies on this net and of those at least as sparse as
-the row (the same density within {100 * SAME_DENSITY:g} %), whose mean *validation* accuracy is
-highest; nothing is interpolated and the test set chooses nothing. *Beats*: its whole 95 % interval
-of test accuracy is above the figure; *meets*: its mean is not below the figure, or its whole
-interval is within {MARGIN} points of it; *below*: neither. Second-hand figures count here too."""
+the row (densities to {100 * SAME_DENSITY:g} %), whose mean *validation* accuracy is highest; nothing
+is interpolated, and the test set chooses nothing. *Beats*: its whole 95 % interval of test accuracy
+is above the figure; *meets*: its mean is not below the figure, or its whole interval is within
+{MARGIN} points of it; *below*: neither. Second-hand figures count here too."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from stages.params import Params
     from stages.tracking.listing import Run
+
+PAUSE = 1800
+"""Seconds in which nothing was finished from which on a study is taken to have rested."""
 
 Out = Annotated[Path, typer.Option(help="The folder to write.")]
 
@@ -108,10 +113,25 @@ def _write_runs(runs: "list[Run]", path: Path) -> None:
     write_table(path, RUN_COLUMNS, [(run.experiment, run.fold, run.run_id) for run in runs])
 
 
-def _seconds(runs: "list[Run]") -> float | None:
-    from stages.tracking.listing import active
+def _seconds(runs: "list[Run]") -> int:
+    """Return how long the study took by the times of its outputs and of its runs."""
+    from stages.files import REPORTS
 
-    return round(active(time for run in runs for time in run.times)) if runs else None
+    folders = [Path("work"), Path("results"), REPORTS]
+    written = [path for folder in folders for path in folder.rglob("manifest.json")]
+    times = [time for run in runs for time in run.times]
+    return round(active([*times, *(path.stat().st_mtime for path in written)]))
+
+
+def active(times: Iterable[float]) -> float:
+    """Return the seconds between the first and the last of `times` without the long pauses.
+
+    >>> active([0, 100, 1200, 5000, 5010])
+    1210
+    """
+    ordered = sorted(times)
+    gaps = [after - before for before, after in pairwise(ordered)]
+    return sum(gap for gap in gaps if gap <= PAUSE)
 
 
 def _machine(study: "Params") -> dict[str, Any]:

@@ -41,7 +41,7 @@ NEEDED = {
     "changed": list,
     "dvc_lock": str,
     "reports": str,
-    "seconds": (int, float, type(None)),
+    "seconds": (int, float),
     "machine": dict,
 }
 """What record.json holds, by kind."""

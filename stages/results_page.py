@@ -22,8 +22,9 @@ INTRODUCTION = """\
 Each protocol is a folder of `papers/`: its settings, what it departs in from the paper, and the
 record of its run. Accuracies are in percent on the test set, drops in points from the own dense
 network; `±` is the sample standard deviation over folds or seeds, brackets are 95 % intervals. The
-rule of the verdicts is [at the end](#the-rule). *By the numbers* is what the same rule would say
-of figures that are barred: second-hand ones, and those that do not measure quite the same."""
+rule of the verdicts is [at the end](#the-rule); *by the numbers* is what it would say of figures
+that are barred: second-hand ones, and those that do not measure quite the same. Times are the
+clock's, whatever else the machine did."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,9 @@ def _overview(records: list[Record], ran: Mapping[str, Compared], home: Path) ->
         line = {"protocol": results_protocol.title(record)}
         if record.name in ran:
             compared = ran[record.name]
-            seconds = record.facts["seconds"]
             line |= {
                 "networks": str(len(compared.record.results)),  # type: ignore[arg-type]
-                "time": "-" if seconds is None else duration(seconds),
+                "time": duration(record.facts["seconds"]),
                 "published rows": _counted(compared.shown["verdict"]),
                 "by the numbers": _counted(_by_numbers(compared.shown)),
                 "claims": _counted(_claims({record.name: compared}, home)),
@@ -129,23 +129,30 @@ def _best(ran: Mapping[str, Compared], rows: "pd.DataFrame") -> list[str]:
     found = best.points(networks(ran), rows, dataset="MNIST")
     if not any(point.ours for point in found):
         return []
-    count = Counter(point.verdict for point in found)
-    told = ", ".join(f"{n} {word}" for word, n in count.most_common())
-    met, every = sum(point.met for point in found), sum(point.rows for point in found)
-    lines = [_point(point) for point in found]
     return [
         "## Does ours meet or beat every row on MNIST?",
-        f"Against the best figure at each published sparsity: {told}. Of all {every} rows with an "
-        f"accuracy and a share of weights {met} are met or beaten.",
+        "\n".join(_met(found, model) for model in dict.fromkeys(each.model for each in found)),
         best.RULE,
-        table(lines),
+        table([_point(point) for point in found]),
     ]
+
+
+def _met(found: list[best.Point], model: str) -> str:
+    """Say for one net how often our best network meets or beats, by sparsity and by row."""
+    own = [point for point in found if point.model == model]
+    count = Counter(point.verdict for point in own)
+    told = ", ".join(f"{count[word]} {word}" for word in best.VERDICTS if count[word])
+    met, every = sum(point.met for point in own), sum(point.rows for point in own)
+    return (
+        f"* {model}: of {every} rows with an accuracy and a share of weights {met} are met or "
+        f"beaten. Against the best figure at each of {len(own)} sparsities: {told}."
+    )
 
 
 def _point(point: best.Point) -> dict[str, str]:
     return {
         "net": point.model,
-        "sparsity": percent(point.sparsity),
+        "sparsity": percent(point.sparsity, digits=5),
         "best published": f"{point.theirs:.2f}",
         "by": point.method,
         "ours": "-" if point.ours is None else mean_sd(point.ours),

@@ -67,8 +67,7 @@ def _run(record: Record) -> str:
     split, machine = params.cross_validation, facts["machine"]
     each = f"{split.folds} folds" if split.folds > 1 else "one split"
     repeats = f", {split.repeats} repeats with other seeds" if split.repeats > 1 else ""
-    seconds = facts["seconds"]
-    took = "time not logged" if seconds is None else f"{duration(seconds)} of logged work"
+    took = duration(facts["seconds"])
     changed = f" (with changes in {len(facts['changed'])} files)" if facts["changed"] else ""
     old = " **The settings in the file have changed since.**" if record.changed else ""
     return (

@@ -3,13 +3,13 @@
 from stages.verdict import Sample
 
 
-def percent(share: float) -> str:
-    """Return a share in percent, with as many digits as it takes.
+def percent(share: float, digits: int = 4) -> str:
+    """Return a share in percent, with as many digits as it takes up to `digits`.
 
     >>> percent(0.95), percent(0.9856)
     ('95 %', '98.56 %')
     """
-    return f"{100 * share:.4g} %"
+    return f"{100 * share:.{digits}g} %"
 
 
 def signed(found: Sample) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,6 @@ from pruning.errors import PruningError
 from stages.tracking.records import read
 from stages.tracking.runs import SUPERSEDED
 from stages.tracking.store import DATABASE, Store, address, connect, experiment_id
-
-PAUSE = 300
-"""Seconds without a logged point from which on a study is taken to have rested."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +19,7 @@ class Run:
     fold: int | None
     run_id: str
     times: tuple[float, ...]
-    """When something of it was logged: its start, its end, its training losses."""
+    """When it started and ended."""
 
 
 def runs(home: Path, study: str, folders: Iterable[Path]) -> list[Run]:
@@ -37,17 +33,6 @@ def runs(home: Path, study: str, folders: Iterable[Path]) -> list[Run]:
     return [run for folder in folders for run in _of(store, study, home / folder)]
 
 
-def active(times: Iterable[float]) -> float:
-    """Return the seconds between the first and the last of `times` without the long pauses.
-
-    >>> active([0, 100, 200, 5000, 5010])
-    210
-    """
-    ordered = sorted(times)
-    gaps = [after - before for before, after in pairwise(ordered)]
-    return sum(gap for gap in gaps if gap <= PAUSE)
-
-
 def _of(store: Store, study: str, folder: Path) -> list[Run]:
     record = read(folder)
     query = f"tags.group_key = '{record.group_key}'"
@@ -58,7 +43,7 @@ def _of(store: Store, study: str, folder: Path) -> list[Run]:
     found = [run for run in mine if _parent(run) in parents]
     if not found:
         raise PruningError(f"MLflow holds no run of {name}; run `python -m stages.sync`")
-    listed = [Run(name, _fold(run), run.info.run_id, tuple(_times(store, run))) for run in found]
+    listed = [Run(name, _fold(run), run.info.run_id, tuple(_times(run))) for run in found]
     return sorted(listed, key=lambda run: -1 if run.fold is None else run.fold)
 
 
@@ -71,11 +56,5 @@ def _fold(run: Any) -> int | None:
     return None if fold is None else int(fold)
 
 
-def _times(store: Store, run: Any) -> Iterable[float]:
-    yield run.info.start_time / 1000
-    if run.info.end_time:
-        yield run.info.end_time / 1000
-    for name in run.data.metrics:
-        if name.endswith("/train_loss"):
-            for point in store.client.get_metric_history(run.info.run_id, name):
-                yield point.timestamp / 1000
+def _times(run: Any) -> Iterable[float]:
+    return (time / 1000 for time in (run.info.start_time, run.info.end_time) if time)
