@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 BEATS, MEETS, BELOW, NOTHING = "beats", "meets", "below", "no network"
 VERDICTS = (BEATS, MEETS, BELOW, NOTHING)
 
+SAME = f"densities to {100 * SAME_DENSITY:g} %"
 RULE = f"""\
 Ours is the one experiment and round, of all studies on this net and of those at least as sparse as
-the row (densities to {100 * SAME_DENSITY:g} %), whose mean *validation* accuracy is highest; nothing
-is interpolated, and the test set chooses nothing. *Beats*: its whole 95 % interval of test accuracy
-is above the figure; *meets*: its mean is not below the figure, or its whole interval is within
+the row ({SAME}), whose mean *validation* accuracy is highest; nothing is
+interpolated, and the test set chooses nothing. *Beats*: its whole 95 % interval of test accuracy is
+above the figure; *meets*: its mean is not below the figure, or its whole interval is within
 {MARGIN} points of it; *below*: neither. Second-hand figures count here too."""
 
 

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from stages import recorded
+from stages import compare, recorded
+from stages.params import read
+from stages.protocol import Protocol
 
 
 @pytest.fixture
@@ -68,3 +71,20 @@ def test_reports_older_than_the_results_are_refused(finished, record):
         assert not (finished.folder / "record").exists()
     finally:
         path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("papers", [None, Protocol(dataset="MNIST", model="LeNet-300-100")])
+def test_compare_sets_a_study_beside_the_papers_where_it_has_a_place(
+    finished, tmp_path, monkeypatch, papers
+):
+    monkeypatch.chdir(finished.folder)
+    compare.write(read(Path("params.yaml")).model_copy(update={"papers": papers}), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    files = {path.name for path in tmp_path.iterdir()} & {"papers.csv", "papers.png"}
+    if papers is None:
+        assert "papers" not in text
+        assert not files
+    else:
+        assert "## Beside the papers" in text
+        assert "No published result within reach." in text  # rows begin at 91.7 %, ours end at 80
+        assert len(files) == 2
