@@ -1,12 +1,16 @@
 """A study in the papers' terms: its settings, its results beside the rows that it answers."""
 
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from pruning.errors import PruningError
-from stages import beside_report, ours
-from stages.protocol import Row
+from stages import beside_report, ours, ranking
+from stages.protocol import Protocol, Row
 from stages.published import load
 
 SNIP = (0.983, 0.984, 0.985)
@@ -128,3 +132,14 @@ def test_a_round_can_be_a_rows_network_whatever_each_counts(made, rows):
     others = table[(table["experiment"] == "snip") & ~table["line"].isin(shown["line"])]
     assert others[others["sparsity_kind"] == "flops"]["n"].eq(0).all()
     assert not table.duplicated(["experiment", "line"]).any()
+
+
+def test_the_section_of_the_documentation_is_one(made, rows):
+    text = (Path(__file__).parents[3] / "docs" / "published.md").read_text()
+    section = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
+    study = made.params(section["papers"], experiments=["snip", "random", "synflow"])
+    assert study.papers.model_fields_set == set(Protocol.model_fields)
+    (named,) = ours.named(rows, study.papers.rows["snip"]).itertuples()
+    assert named.pruned_acc == 98.4
+    folds = made.folds({"snip": [SNIP, SNIP], "random": [SNIP, SNIP], "synflow": [SNIP, SNIP]})
+    assert ranking.orders(study.papers.rankings[0], folds, rows)
