@@ -33,11 +33,12 @@ def place(study: Params, experiment: str, n: int | None = None, fold: int | None
     The round as compare chooses it, the fold of best validation accuracy in it.
     """
     study.method(experiment)
-    results = summary.collect(study.model_copy(update={"experiments": [experiment]}))
+    alone = study.model_copy(update={"experiments": [experiment]})
     if n is None:
-        n = summary.chosen(summary.summarise(results, None), experiment)
-    study.round(n)
+        n = summary.chosen(summary.summarise(summary.collect(alone), None), experiment)
+    entry = study.round(n)
     if fold is None:
+        results = summary.collect(alone.model_copy(update={"rounds": [entry]}))
         best = summary.chosen_fold(results, experiment, n)
         fold = int(best.name.removeprefix("fold-"))
     return Place(experiment, n, fold)

@@ -20,8 +20,9 @@ def shrunk(network):
     return shrink(network.model, network.masks, EXAMPLE)
 
 
-@pytest.mark.parametrize("experiment", ["groups", "alone"])
-@pytest.mark.parametrize(("n", "share"), [(1, 0.6), (2, 0.3)])
+@pytest.mark.parametrize(
+    ("experiment", "n", "share"), [("groups", 1, 0.6), ("groups", 2, 0.3), ("alone", 1, 0.6)]
+)
 def test_a_budget_of_multiply_adds_is_met_and_used(inside, experiment, n, share):
     for fold in (0, 1):
         folder = inside.folder / "work" / experiment / f"round-{n}" / "tuned" / f"fold-{fold}"
@@ -61,6 +62,20 @@ def test_a_dry_run_counts_filters(inside, capsys):
     masks = load(inside.folder / "work/groups/round-1/pruned/fold-0").masks
     kept = int(masks["conv1.weight"].flatten(1).any(1).sum())
     assert f"{kept} of 8 filters" in said
+
+
+def test_a_budget_of_parameters_is_met_the_same_way_whatever_is_drawn(inside):
+    """A random criterion draws alike for every sparsity that is tried, and in the end."""
+    from stages import coupled, masking, samples
+    from stages.export_params import Budget
+
+    study = read(inside.folder / "params.yaml")
+    network = load(inside.folder / "work/dense/fold-0")
+    choose = masking.chooser(study, "alone", 0, samples.of_fold(study, 0))
+    goal = coupled.sparsity_of(Budget(parameters=0.5), choose, network.model, {})
+    smaller = shrink(network.model, choose(network.model, goal), EXAMPLE)
+    left, dense = (sum(p.numel() for p in m.parameters()) for m in (smaller, network.model))
+    assert 0.35 < left / dense <= 0.5
 
 
 def change(params, path, value):
