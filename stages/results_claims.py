@@ -11,6 +11,8 @@ from stages.results_words import percent, signed, table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stages.params import Method
+
 
 def in_words(stated: list[claims.Claim], record: Record) -> list[str]:
     """Return the part that checks the paper's claims one by one, if it makes any."""
@@ -104,8 +106,7 @@ def iterative(record: Record) -> list[str]:
         (ours, theirs)
         for ours in params.iterative
         for theirs in params.one_shot
-        if params.methods[ours].prune == params.methods[theirs].prune
-        and params.methods[ours].finetune == params.methods[theirs].finetune
+        if _recipe(params.methods[ours]) == _recipe(params.methods[theirs])
     ]
     if not alike:
         return []
@@ -114,6 +115,10 @@ def iterative(record: Record) -> list[str]:
         findings = claims.since(record.results, ours, theirs)  # type: ignore[arg-type]
         parts += [_from_where(ours, theirs, findings), _differences(ours, theirs, findings)]
     return parts
+
+
+def _recipe(method: "Method") -> "Method":
+    return method.model_copy(update={"control_of": None})
 
 
 def _from_where(ours: str, theirs: str, findings: list[claims.Finding]) -> str:

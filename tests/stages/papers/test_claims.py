@@ -5,10 +5,11 @@ import math
 import pytest
 
 from pruning.errors import PruningError
-from stages import best, claims, ranking
+from stages import best, claims, ranking, results_claims
 from stages.claims import Claim, conclusion, evaluate
 from stages.protocol import Ranking
 from stages.published import load
+from stages.recorded import Record
 from stages.verdict import Sample
 
 T2 = 4.302652729911275  # Student's t, 97.5 %, 2 degrees of freedom
@@ -177,3 +178,28 @@ def test_the_best_network_is_chosen_by_validation_and_may_be_sparser(made):
     assert by["LeNet-300-100", 0.982].verdict == "no network"  # a density 11 % lower
     assert by["LeNet-300-100", 0.99].verdict == "no network"
     assert by["LeNet-5-Caffe", 0.98].ours is None
+
+
+def between(made, first, second, **more):
+    chain = {"iterative": ["steps"], "one_shot": ["once"]} | more
+    study = made.params(None, experiments=["steps", "once"], **chain)
+    folds = made.folds({"steps": first, "once": second})
+    return "\n".join(results_claims.iterative(Record("s", study, folds, {}, (), False)))
+
+
+def test_from_which_sparsity_on_iterative_beats_one_shot(made):
+    once = [(0.97, 0.971, 0.972), (0.95, 0.951, 0.952)]
+    later = between(made, [(0.97, 0.972, 0.971), (0.96, 0.9611, 0.9619)], once)
+    assert "steps is surely above once from 98 % on, most at 98 %: +1.00 [+0.98, +1.02]" in later
+    lost = between(made, [(0.98, 0.981, 0.982), (0.94, 0.96, 0.95)], once)
+    assert "surely above once though not at the last sparsity, most at 95 %: +1.00" in lost
+    assert "At no sparsity is steps surely above once" in between(made, once, once)
+
+
+def test_only_pairs_that_differ_in_nothing_else_are_compared(made):
+    once = [(0.97, 0.971, 0.972), (0.95, 0.951, 0.952)]
+    method = {"rewind": {"step": 0}, "prune": {}, "finetune": {"resume": "end", "epochs": 1}}
+    other = {**method, "prune": {"criterion": "random"}}
+    assert between(made, once, once, methods={"steps": method, "once": other}) == ""
+    control = {**method, "control_of": "steps"}
+    assert between(made, once, once, methods={"steps": method, "once": control}) != ""
