@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,6 +128,8 @@ class Keeper:
         """Return the journal, its final state kept, and drop the checkpoint."""
         self.journal.kept["final"] = capture(self.model, self.optimizer, step)
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # another fold's checkpoint is still there
+            self.folder.parent.rmdir()
         return self.journal
 
     def _resume(self) -> int:
