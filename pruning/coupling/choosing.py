@@ -34,9 +34,10 @@ def group_masks(
     stay. "layerwise" takes the fraction `sparsity` of each set of groups that lie in the same
     layers, "global" of all groups of the network together (then scores should not depend on a
     layer's size). Counts are rounded to the nearest; at least `min_keep` groups of every layer
-    stay; ties go by position. The best of those that would go stay until the parts of a split keep
-    as many each and every layer keeps a multiple of `round_to`, so that all that the masks take can
-    be removed. Raises `PruningError` for an unknown choice or sparsity.
+    stay; ties go by position. With `round_to` every layer keeps the nearest multiple of it that it
+    can: where fewer are to stay the lowest scoring go as well, where more are to stay the best of
+    those that would go do not; likewise the parts of a split keep as many each. So all that the
+    masks take can be removed. Raises `PruningError` for an unknown choice or sparsity.
     """
     if scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
@@ -52,6 +53,9 @@ def group_masks(
         count = members.size - kept_count(members.size, sparsity)
         going[members[np.argsort(score[members], kind="stable")[:count]]] = True
     _spare(going, layers, score, min_keep)
+    if round_to > 1:
+        _thin(groups, going, candidates[np.argsort(score[candidates], kind="stable")], round_to)
+        _spare(going, layers, score, min_keep)
     going = _with_required(groups, going)
     if round_to > 1 or groups.trace.balances:
         going = rounded(groups, going, round_to, score)
@@ -76,6 +80,23 @@ def _spare(going: Flags, layers: Sequence[Ids], score: npt.NDArray[Any], min_kee
         if lacking > 0:
             gone = found[going[found]]
             going[gone[np.argsort(-score[gone], kind="stable")[:lacking]]] = False
+
+
+def _thin(groups: Groups, going: Flags, ranked: Ids, round_to: int) -> None:
+    """Take, in place, the lowest `ranked` groups of layers a little above a multiple."""
+    every = (groups.classes.label[ids] for ids in groups.trace.widths.values())
+    found = [label for label in every if going[label].any()]
+    # What is wanted is settled before any layer takes from another that it is coupled to.
+    wanted = [max(int((~going[label]).sum() / round_to + 0.5), 1) * round_to for label in found]
+    for label, least in zip(found, wanted, strict=True):
+        positions = np.bincount(label, minlength=going.size)
+        surplus = int((~going[label]).sum()) - least
+        for group in ranked[(positions[ranked] > 0) & ~going[ranked]]:
+            if surplus <= 0:
+                break
+            if positions[group] <= surplus:
+                going[group] = True
+                surplus -= int(positions[group])
 
 
 def _with_required(groups: Groups, going: Flags) -> Flags:

@@ -92,6 +92,19 @@ def test_a_global_ranking_takes_from_where_scores_are_low():
     assert masks.keys() == {"0.weight", "0.bias"}
 
 
+@pytest.mark.parametrize(
+    ("sparsity", "kept"), [(0.0, 21), (0.2, 16), (0.25, 16), (0.4, 12), (0.55, 8), (0.7, 8)]
+)
+def test_layers_keep_the_nearest_multiple(sparsity, kept):
+    # 21, 17, 16, 13, 9 and 6 of 21 are to stay; of the wider layer, which has no score, all do
+    model = nn.Sequential(nn.Linear(2, 21), nn.ReLU(), nn.Linear(21, 30), nn.ReLU())
+    model.append(nn.Linear(30, 1))
+    groups = channels(model, torch.randn(1, 2))
+    scores = {"0.weight": torch.arange(21.0)[:, None]}
+    mask = group_masks(scores, groups, sparsity, round_to=4).get("0.bias", torch.ones(21)).bool()
+    assert mask.nonzero().flatten().tolist() == [*range(21 - kept, 21)]
+
+
 def test_masks_of_filters_take_what_dies_with_them_and_nothing_else():
     model = zoo.build("depthwise")
     groups = channels(model, zoo.example("depthwise"))
