@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pruning.coupling.copies import Example, arguments, skeleton
+from pruning.coupling.copies import Example, arguments, runnable
 from pruning.errors import PruningError
 
 Call = Callable[[], Any]
@@ -72,7 +72,7 @@ def compare(
 
 def forward(model: nn.Module, example_inputs: Example) -> Call:
     """Return the eval-mode forward of `model` on the example; the model is left as it is."""
-    trial = skeleton(model).eval()
+    trial = runnable(model)
     args, kwargs = arguments(example_inputs)
     return partial(trial, *args, **kwargs)
 
@@ -118,7 +118,7 @@ def peak_activation_bytes(model: nn.Module, example_inputs: Example) -> int:
     Counted are the storages of the inputs and of all that operations return while something holds
     them; not what a kernel uses inside. The same on every machine. The model is left as it is.
     """
-    trial = skeleton(model).eval()
+    trial = runnable(model)
     args, kwargs = arguments(example_inputs)
     weights = [*trial.parameters(), *trial.buffers()]
     watch = _Watch(weights)

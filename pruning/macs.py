@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from pruning.coupling.copies import Example, arguments, skeleton, watched
+from pruning.coupling.copies import Example, arguments, runnable, watched
 
 
 def macs_by_layer(model: nn.Module, example_inputs: Example) -> dict[str, int]:
@@ -23,7 +23,7 @@ def macs_by_layer(model: nn.Module, example_inputs: Example) -> dict[str, int]:
     norms and activations do not, as in the tables of He et al. 2016 and Li et al. 2017. Only
     modules that multiply are listed, "" is the network's own forward. The model stays as it is.
     """
-    trial = skeleton(model).eval()
+    trial = runnable(model)
     args, kwargs = arguments(example_inputs)
     with torch.no_grad(), _plain_kernels(trial), watched(trial) as running:
         counter = _Counter(running)

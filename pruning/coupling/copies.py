@@ -26,6 +26,12 @@ def skeleton(model: nn.Module, replacements: Mapping[int, Tensor] | None = None)
     return copy.deepcopy(model, memo | dict(replacements or {}))
 
 
+def runnable(model: nn.Module, replacements: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """Return a skeleton in eval mode with buffers of its own, which a forward may write into."""
+    own: dict[int, Tensor] = {id(buffer): buffer.detach().clone() for buffer in model.buffers()}
+    return skeleton(model, own | dict(replacements or {})).eval()
+
+
 @contextmanager
 def watched(model: nn.Module) -> Iterator[list[str]]:
     """Keep a list of the modules that are running, outermost first; hooks stay until the end."""

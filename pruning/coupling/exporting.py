@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from pruning.coupling.copies import Example, arguments, skeleton
+from pruning.coupling.copies import Example, arguments, runnable, skeleton
 from pruning.errors import PruningError
 
 
@@ -85,7 +85,7 @@ def check_inputs(model: nn.Module, example: Example) -> None:
     args, kwargs = arguments(example)
     try:
         with torch.no_grad():
-            skeleton(model)(*args, **kwargs)
+            runnable(model)(*args, **kwargs)
     except Exception as error:
         shapes = [
             tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf

@@ -7,7 +7,7 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from pruning.coupling.copies import Example, arguments, skeleton
+from pruning.coupling.copies import Example, arguments, runnable
 from pruning.coupling.exporting import check_inputs
 from pruning.coupling.groups import Groups, channels
 from pruning.errors import PruningError
@@ -89,7 +89,7 @@ def _parameters(model: nn.Module, example: Example) -> float:  # noqa: ARG001 - 
 @torch.no_grad()
 def seconds(model: nn.Module, example_inputs: Example, *, repeats: int = 7) -> float:
     """Return the median time of an eval-mode forward, after two that warm up."""
-    trial = skeleton(model).eval()
+    trial = runnable(model)
     args, kwargs = arguments(example_inputs)
     times = []
     for turn in range(repeats + 2):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pruning.coupling.copies import Example, arguments, skeleton, watched
+from pruning.coupling.copies import Example, arguments, runnable, watched
 from pruning.errors import PruningError
 from pruning.shrinking.plan import by_first_name
 from pruning.shrinking.rebuild import apply_plan
@@ -29,7 +29,7 @@ def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         for name, mask in by_first_name(model, masks).items()
         if not bool(mask.all())
     }
-    return skeleton(model, replacements).eval()
+    return runnable(model, replacements)
 
 
 def inputs(example: Example, *, seed: int = 0) -> list[Example]:
@@ -109,7 +109,7 @@ class Failure(Exception):
 
 def attempt(shrunk: nn.Module, examples: list[Example]) -> list[list[Any]]:
     """Return the outputs of a shrunk network in eval mode; raises `Failure` where it cannot run."""
-    trial = skeleton(shrunk).eval()
+    trial = runnable(shrunk)
     with watched(trial) as running:
         try:
             return outputs(trial, examples)

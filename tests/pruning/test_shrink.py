@@ -15,6 +15,7 @@ from pruning.coupling.choosing import group_masks
 from pruning.coupling.groups import Groups, channels
 from pruning.coupling.scoring import whole
 from pruning.errors import PruningError
+from pruning.macs import macs
 from pruning.prunable import prunable
 from pruning.shrinking.rebuild import apply_plan, keep
 from pruning.shrinking.shrink_network import shrink, shrink_plan
@@ -351,6 +352,23 @@ def test_the_model_given_is_left_as_it_is():
         assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
         assert kinds == [type(module) for module in model.modules()]
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_buffer_that_the_forward_writes_into_stays_as_it_is():
+    class Counting(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(4, 6, bias=False), nn.ReLU(), nn.Linear(6, 2))
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x) + self.calls
+
+    model, x = Counting().double(), torch.randn(3, 4).double()
+    shrunk = shrink(model, rows(model, "0.weight", [1, 2]), x)
+    assert shrunk[0].out_features == 4
+    assert macs(shrunk, x) == 3 * (4 * 4 + 4 * 2)
+    assert (float(model.calls), float(shrunk.calls)) == (0, 0)
 
 
 def test_channels_last_and_single_precision_stay():

@@ -77,6 +77,14 @@ def test_inputs_that_do_not_fit(inputs, message, known):
         sparsity_for(model, inputs, lambda _: {}, macs=0.5, groups=groups)
 
 
+def test_a_batch_of_one_through_a_norm_of_a_model_in_training_is_no_error():
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)).train()
+    groups = channels(model, X[:1])
+    scores = {"0.weight": torch.arange(6.0)[:, None]}
+    options = {"macs": 0.5, "groups": groups}
+    assert sparsity_for(model, X[:1], lambda s: group_masks(scores, groups, s), **options) < 0.6
+
+
 def test_control_flow_that_depends_on_values():
     class Branching(nn.Module):
         def __init__(self) -> None:
