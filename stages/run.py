@@ -107,8 +107,9 @@ class Run:
     def _task(self, stage: Any) -> "Task":
         from stages.run_pool import Task
 
+        command = stage.cmd if isinstance(stage.cmd, str) else " && ".join(stage.cmd)
         named = {"DVC_STAGE": stage.addressing}
-        return Task(stage.addressing, stage.cmd, Path(stage.wdir), named)
+        return Task(stage.addressing, command, Path(stage.wdir), named)
 
     def _hear(self, event: "Event") -> None:
         if event.code is None:
