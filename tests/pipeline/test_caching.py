@@ -3,6 +3,8 @@
 import hashlib
 import shutil
 
+import pytest
+
 FINETUNE_AND_EVALUATE = {
     f"{stage}@at-once-round{index}" for stage in ("finetune", "evaluate") for index in (0, 1)
 }
@@ -63,8 +65,21 @@ def test_forced_again_a_chain_gives_the_same_bytes(study):
     assert (study.folder / "dvc.lock").read_bytes() == lock
 
 
-def test_one_fold_alone_gives_the_bytes_of_all_folds_together(study):
-    folder = study.folder / "work" / "at-once" / "round-1" / "pruned"
-    before = digest(folder)
-    study.stage("prune", "--experiment", "at-once", "--round", "1", "--fold", "1")
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("snapshot --experiment step-by-step", "work/step-by-step/round-0/tuned"),
+        ("prune --experiment at-once --round 1 --fold 1", "work/at-once/round-1/pruned"),
+        (
+            "finetune --experiment step-by-step --round 2 --fold 0",
+            "work/step-by-step/round-2/tuned",
+        ),
+        ("evaluate --experiment step-by-step --round 2", "results/step-by-step/round-2"),
+    ],
+)
+def test_a_stage_alone_one_fold_or_all_gives_the_bytes_that_dvc_has(finished, command, output):
+    folder = finished.folder / output
+    before, made = digest(folder), folder.stat().st_ctime_ns
+    finished.stage(*command.split())
     assert digest(folder) == before
+    assert folder.stat().st_ctime_ns != made

@@ -3,8 +3,10 @@
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 import yaml
@@ -59,6 +61,20 @@ def test_make_repro_ends_with_a_table_pictures_and_the_way_to_mlflow(reproduced)
     reports = reproduced.folder / "reports"
     for name in ("report.md", "accuracy.png", "layers.png", "iterative.png", "accuracy.csv"):
         assert (reports / name).stat().st_size > 0, name
+
+
+def test_what_the_report_shows_is_in_mlflow_too_with_a_network_an_experiment(reproduced):
+    artifacts = reproduced.folder / "mlartifacts"
+    for name in ("report.md", "accuracy.csv", "accuracy.png", "layers.png", "iterative.png"):
+        logged = [path.read_bytes() for path in artifacts.glob(f"*/artifacts/compare/{name}")]
+        assert (reproduced.folder / "reports" / name).read_bytes() in logged
+    experiments = reproduced.params()["experiments"]
+    models = list(artifacts.glob("models/*/artifacts/data/model.pt2"))
+    assert len(models) == len(experiments)
+    with closing(sqlite3.connect(reproduced.folder / "mlflow.db")) as store:
+        runs = dict(store.execute("select name, status from runs"))
+    assert {"dense", *experiments, *(f"{name} fold 1" for name in experiments)} <= runs.keys()
+    assert set(runs.values()) == {"FINISHED"}
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line != "make repro"])
