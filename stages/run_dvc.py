@@ -21,12 +21,11 @@ class Ledger:
 
     def __init__(self, repo: Any, targets: Sequence[str]) -> None:
         """Collect the targets and all that they depend on."""
-        from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+        from dvc.repo.reproduce import get_active_graph
 
-        chosen = collect_stages(repo, targets or ["dvc.yaml"])
         graph = get_active_graph(repo.index.graph)
         self.repo = repo
-        self.plan: list[Any] = plan_repro(graph, chosen)
+        self.plan = _plan(graph, _chosen(repo, targets))
         planned = set(self.plan)
         self.needs = {stage: set(graph.successors(stage)) & planned for stage in self.plan}
         self.height = _heights(self.plan, self.needs)
@@ -91,6 +90,33 @@ class Ledger:
     def _check(self, dep: Any, before: Any) -> None:
         if not before == dep.hash_info == self.sources.get(dep.fs_path, before):
             raise PruningError(f"{dep} changed meanwhile; nothing of it is kept, run again")
+
+
+def _chosen(repo: Any, targets: Sequence[str]) -> list[Any]:
+    """Return the stages that are asked for: all of this folder, or those of the targets."""
+    from dvc.repo.reproduce import collect_stages
+
+    if targets:
+        return collect_stages(repo, targets)
+    here = Path.cwd() / "dvc.yaml"
+    found = [stage for stage in repo.index.stages if Path(stage.path) == here]
+    if not found:
+        raise PruningError(f"{here}: no stages here; run this in the folder of a study")
+    return found
+
+
+def _plan(graph: Any, chosen: Sequence[Any]) -> list[Any]:
+    """Return the chosen stages and all they need, in the order of `dvc repro`.
+
+    Where a study is a small part of its repository, DVC's own order differs from run to run.
+    """
+    import networkx as nx
+
+    wanted = set(chosen).union(*(nx.descendants(graph, stage) for stage in chosen))
+    part = nx.DiGraph()
+    part.add_nodes_from(stage for stage in graph if stage in wanted)
+    part.add_edges_from(edge for edge in graph.edges if wanted.issuperset(edge))
+    return list(nx.dfs_postorder_nodes(part))
 
 
 def _overlap(out: Any, dep: Any) -> bool:
