@@ -57,6 +57,11 @@ def gains(experiment: str) -> Path:
     return Path("results/gains") / experiment
 
 
+def sensitivities(experiment: str) -> Path:
+    """Return the output of the sensitivity analysis, which nothing else is made from."""
+    return Path("work/sensitivity") / experiment
+
+
 def fold_of(folder: Path, fold: int) -> Path:
     """Return the part of one fold."""
     return folder / f"fold-{fold}"

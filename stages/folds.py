@@ -25,8 +25,11 @@ def run(
     *,
     only: int | None,
     training: bool = False,
+    finish: Callable[[Path], None] = lambda unfinished: None,  # noqa: ARG005
 ) -> None:
     """Fill `folder` with one sub-folder a fold and put it in place once all are there.
+
+    `finish` adds to the folder what is made of all folds.
 
     Opening MLflow takes seconds. A stage that is `training` opens it while its workers are busy
     and logs what came before it as well, so a short stage under DVC leaves that to the next long
@@ -56,6 +59,7 @@ def run(
                 meanwhile=open_tracker if training and parallel.rank() == 0 else None,
                 watch=lambda: _show_progress(lives, unfinished),
             )
+            finish(unfinished)
         if not training and "DVC_STAGE" not in os.environ:
             open_tracker()
         for tracker in trackers:

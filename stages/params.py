@@ -21,7 +21,7 @@ from stages.yaml_file import read_mapping
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What DVC may put into commands and paths."""
 
-RESERVED = ("dense", "gains", "sparsity")
+RESERVED = ("dense", "gains", "sparsity", "sensitivity")
 """Names of folders and of a column that the pipeline itself uses beside the experiments'."""
 
 

@@ -100,13 +100,19 @@ def sensitivity(table: pd.DataFrame, path: Path) -> None:
         curve = rows.groupby("sparsity")["validation_accuracy"].agg(["mean", "std"])
         name = str(layer).removesuffix(".weight")
         spread = 100 * curve["std"].fillna(0)
-        style = _style(index, dashed=False)
+        style = _style(index, dashed=index // len(COLOURS) % 2 == 1)
         axes.errorbar(
             100 * curve.index, 100 * curve["mean"], spread, label=name, capsize=3, **style
         )
     axes.set_xlabel("sparsity of this layer alone in %")
     axes.set_ylabel("validation accuracy in %, mean ± sd")
-    axes.legend(frameon=False, loc="lower left")
+    layers = table["layer"].nunique()
+    if layers > len(COLOURS):
+        columns = -(-layers // 30)
+        figure.set_figwidth(6.4 + 1.6 * columns)
+        figure.legend(frameon=False, loc="outside right upper", fontsize=6, ncols=columns)
+    else:
+        axes.legend(frameon=False, loc="lower left")
     _save(figure, path)
 
 

@@ -28,11 +28,8 @@ def sensitivity(
     with one_line_errors():
         from functools import partial
 
-        import pandas as pd
-
-        from pruning.facts import write_json
         from stages import folds, groups
-        from stages.files import PREPARED, Manifest, start_of
+        from stages.files import PREPARED, Manifest, sensitivities, start_of
         from stages.params import read
 
         study = read(params)
@@ -51,17 +48,11 @@ def sensitivity(
             group=groups.of_experiment(study, experiment),
             inputs=(PREPARED, start_of(experiment)),
         )
-        folder = Path("results") / experiment / "sensitivity"
+        folder = sensitivities(experiment)
         task = partial(measure_fold, study, experiment)
-        folds.run(task, study, manifest, folder, only=None)
-        tables = [pd.read_csv(path) for path in sorted(folder.glob("fold-*/sensitivity.csv"))]
-        table = pd.concat(tables, ignore_index=True)
-        ratios = propose(table, tolerance)
-        write_json(folder / "ratios.json", ratios)
-        picture(table, folder / "sensitivity.png")
-        for layer, sparsity in ratios.items():
-            print(f"{layer}: {sparsity:g}")
-        print(f"picture: {folder / 'sensitivity.png'}; the ratios as a row: allocation: per_layer")
+        conclude = partial(summarise, tolerance=tolerance)
+        folds.run(task, study, manifest, folder, only=None, finish=conclude)
+        print("\n".join(lines(folder)))
 
 
 def measure_fold(
@@ -73,29 +64,60 @@ def measure_fold(
     report: "Report",
 ) -> None:
     """Write the validation accuracy of one fold's dense network with one layer pruned at a time."""
+    import warnings
     from copy import deepcopy
 
     from pruning import masks as mask_tools
     from pruning.network import load
     from pruning.prunable import prunable
+    from pruning.pruner import LayerCollapse
     from pruning.training import evaluate
-    from stages import masking, samples
+    from stages import coupled, masking, samples
     from stages.files import fold_of, start_of, write_table
 
     sample = samples.of_fold(study, fold)
     network = load(fold_of(start_of(experiment), fold), foreign=True)
-    choose = masking.chooser(study, experiment, fold, sample)
+    found = masking.chooser(study, experiment, fold, sample, on_collapse="warn")
+    choose = found.bound if isinstance(found, coupled.Coupled) else found  # a layer alone
     choices = study.method(experiment).prune
     layers = list(prunable(network.model, only=choices.only, skip=choices.skip))
     rows: list[tuple[str, float, int, float]] = []
     for layer in layers:
         for sparsity in SPARSITIES:
             model = deepcopy(network.model)
-            masks = choose(model, sparsity, only=[layer], skip=(), allocation="layerwise")
+            with warnings.catch_warnings():  # a layer that loses all shows in the accuracy
+                warnings.simplefilter("ignore", LayerCollapse)
+                masks = choose(model, sparsity, only=[layer], skip=(), allocation="layerwise")
             mask_tools.apply(model, masks)
             rows.append((layer, sparsity, fold, evaluate(model, sample.validation())[1]))
             report(len(rows), len(layers) * len(SPARSITIES))
     write_table(folder / "sensitivity.csv", COLUMNS, rows)
+
+
+def summarise(folder: Path, *, tolerance: float) -> None:
+    """Write the proposed ratios of all folds together, and the picture."""
+    import pandas as pd
+
+    from pruning.facts import write_json
+    from stages import pictures
+
+    tables = [pd.read_csv(path) for path in sorted(folder.glob("fold-*/sensitivity.csv"))]
+    table = pd.concat(tables, ignore_index=True)
+    write_json(folder / "ratios.json", propose(table, tolerance))
+    pictures.sensitivity(table, folder / "sensitivity.png")
+
+
+def lines(folder: Path) -> list[str]:
+    """Return what was proposed, and as a setting of `prune`."""
+    from pruning.facts import read_json
+
+    ratios: dict[str, float] = read_json(folder / "ratios.json")
+    shown = ", ".join(f'"{layer}": {sparsity:g}' for layer, sparsity in ratios.items())
+    return [
+        *(f"{layer}: {sparsity:g}" for layer, sparsity in ratios.items()),
+        f"picture: {folder / 'sensitivity.png'}; as a row of params.yaml:",
+        f"allocation: {{name: per_layer, ratios: {{{shown}}}}}",
+    ]
 
 
 def propose(table: "pd.DataFrame", tolerance: float) -> dict[str, float]:
@@ -111,13 +133,6 @@ def propose(table: "pd.DataFrame", tolerance: float) -> dict[str, float]:
         within = (curve >= curve.iloc[0] - tolerance).cummin()
         ratios[str(layer)] = float(within[within].index.max())
     return ratios
-
-
-def picture(table: "pd.DataFrame", path: Path) -> None:
-    """Draw accuracy against sparsity, one line a layer."""
-    from stages import pictures
-
-    pictures.sensitivity(table, path)
 
 
 app = application(sensitivity)

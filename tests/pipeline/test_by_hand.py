@@ -1,6 +1,14 @@
 """Stages that a person runs by hand beside `dvc repro`: a dry run, a sensitivity analysis."""
 
+import json
+import re
+import shlex
+
 import pandas as pd
+import pytest
+import yaml
+
+from tests.pipeline.conftest import ROOT
 
 
 def test_a_dry_run_lists_what_would_go_and_writes_nothing(finished):
@@ -24,9 +32,26 @@ def test_a_dry_run_lists_what_would_go_and_writes_nothing(finished):
     assert after == before
 
 
-def test_sensitivity_measures_each_layer_alone_and_proposes_ratios(finished):
-    said = finished.stage("sensitivity", "--experiment", "at-once").stdout
-    folder = finished.folder / "results" / "at-once" / "sensitivity"
+@pytest.fixture
+def extended(finished):
+    """Return the study, what is added to its dvc.yaml taken back afterwards."""
+    paths = [finished.folder / name for name in ("dvc.yaml", "dvc.lock")]
+    kept = {path: path.read_bytes() for path in paths}
+    yield finished
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+def test_sensitivity_measures_each_layer_alone_and_proposes_ratios(extended):
+    """Added to the pipeline as docs/methods.md says, and cached by it."""
+    page = (ROOT / "docs" / "methods.md").read_text()
+    command = re.search(r"```bash\n(dvc stage add .*?)```", page, flags=re.DOTALL)[1]
+    extended.run(
+        *shlex.split(command.replace("one-shot-layerwise", "at-once").replace("\\\n", " "))
+    )
+    said = extended.run("dvc", "repro", "sensitivity").stdout
+    assert "didn't change" in extended.run("dvc", "repro", "sensitivity").stdout
+    folder = extended.folder / "work" / "sensitivity" / "at-once"
     table = pd.read_csv(folder / "fold-0" / "sensitivity.csv")
     layers = ["conv1.weight", "conv2.weight", "conv3.weight", "linear.weight"]
     assert list(table["layer"].unique()) == layers
@@ -34,3 +59,5 @@ def test_sensitivity_measures_each_layer_alone_and_proposes_ratios(finished):
     assert dense.nunique() == 1  # nothing pruned: the same network for every layer
     assert (folder / "sensitivity.png").stat().st_size > 0
     assert all(f"{layer}: 0" in said for layer in layers)
+    row = yaml.safe_load(re.search(r"^allocation: .*$", said, flags=re.MULTILINE)[0])
+    assert row["allocation"]["ratios"] == json.loads((folder / "ratios.json").read_text())
