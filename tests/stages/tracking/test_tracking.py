@@ -120,6 +120,27 @@ def test_masks_checkpoints_tables_and_data_are_there(study, runs, client):
     }
 
 
+def test_the_spectrum_and_the_course_of_isometry_are_there(study, runs, client):
+    study.prepared(), study.dense()
+    folder = study.tuned("magnitude", 1)
+    part = folder / "fold-0"
+    (part / "isometry.csv").write_text(
+        "step,epoch,split,loss\n0,0,isometry,4.5\n25,0,isometry,2.0\n"
+    )
+    (part / "spectrum.png").write_bytes(b"\x89PNG")
+    (part / "spectrum.csv").write_text("moment,layer,example,rank,value\ninit,network,0,0,1.5\n")
+    told = json.loads((part / "metrics.json").read_text())
+    told["spectrum"] = {"init": {"network": {"mean": 1.5, "max": 1.5}}}
+    (part / "metrics.json").write_text(json.dumps(told))
+    log(folder)
+    (run,) = runs(experiment="magnitude", fold="0")
+    assert history(client, run, "round-1/isometry_loss") == [(0, 4.5), (25, 2.0)]
+    assert history(client, run, "spectrum/init/network/mean") == [(1, 1.5)]
+    top = "round-1/finetune"
+    wanted = {f"{top}/{name}" for name in ("isometry.csv", "spectrum.csv", "spectrum.png")}
+    assert wanted <= files(client, run, top)
+
+
 def test_a_huge_file_stays_with_dvc_and_leaves_its_hash(study, runs, client, monkeypatch):
     from stages.tracking import log
 
