@@ -103,7 +103,10 @@ def of_fold(params: Params, fold: int) -> Samples:
     device = params.training.device
     check_device(device)
     dataset = datasets.read(PREPARED)
-    part = folds.read(PREPARED / "folds.json")[fold]
+    parts = folds.read(PREPARED / "folds.json")
+    if not 0 <= fold < len(parts):
+        raise PruningError(f"unknown fold {fold}; choose from 0 to {len(parts) - 1}")
+    part = parts[fold]
     if device != "cpu":
         dataset = dataset.to(device)
         part = Fold(part.train.to(device), part.validation.to(device))

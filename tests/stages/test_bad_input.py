@@ -12,7 +12,7 @@ from pruning.errors import PruningError
 from pruning.network import load
 from pruning.pruner import LayerCollapse
 from pruning.tensors import read_tensors, write_tensors
-from stages import files, snapshots
+from stages import evaluate, files, finetune, prune, snapshots
 from stages.prepare import prepare
 
 
@@ -223,6 +223,32 @@ def test_a_network_that_does_not_fit_the_data_is_told(tiny, model, told):
         tiny.dense(tiny.params(model=model))
     assert "\n" not in str(caught.value)
     tiny.dense(tiny.params())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"experiment": "nobody", "round_": 1}, "unknown experiment 'nobody'; choose from row"),
+        ({"experiment": "row", "round_": 3}, "unknown round 3; choose from 1 to 2"),
+        ({"experiment": "row", "round_": 0}, "unknown round 0; choose from 1 to 2"),
+        ({"experiment": "row", "round_": 1, "fold": 3}, "unknown fold 3; choose from 0 to 2"),
+        ({"experiment": "row", "round_": 1, "fold": -1}, "unknown fold -1; choose from 0 to 2"),
+    ],
+)
+@pytest.mark.parametrize("stage", [prune.prune, finetune.finetune, evaluate.evaluate])
+def test_a_stage_asked_for_what_there_is_not(tiny, capsys, stage, options, told):
+    tiny.params()
+    with pytest.raises(SystemExit) as caught:
+        stage(**options)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
+
+
+def test_a_dry_run_of_a_fold_that_there_is_not(tiny, capsys):
+    tiny.params()
+    with pytest.raises(SystemExit):
+        prune.prune("row", 1, fold=7, dry_run=True)
+    assert capsys.readouterr().err == "error: unknown fold 7; choose from 0 to 2\n"
 
 
 def test_an_optimizer_that_refuses_its_settings_is_told(tiny):
