@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -66,12 +66,16 @@ class Run:
 
     def __init__(self, ledger: "Ledger", workers: "Workers") -> None:
         """Let all stages of the ledger wait."""
+        from tqdm import tqdm
+
         self.ledger, self.workers = ledger, workers
         self.waiting: list[Any] = sorted(ledger.plan, key=lambda stage: -ledger.height[stage])
         self.settled: set[Any] = set()
         self.running: dict[str, Any] = {}
         self.failed: list[str] = []
         self.began: dict[str, float] = {}
+        # rate and time left where there is a terminal
+        self.bar: Any = tqdm(total=len(ledger.plan), unit="stage", disable=None, dynamic_ncols=True)
 
     def go(self) -> str:
         """Run all that can be run; return what went wrong in one line, or nothing."""
@@ -83,6 +87,7 @@ class Run:
                 self._start_ready()
         finally:
             self.workers.stop()
+            self.bar.close()
         return self._outcome()
 
     def _start_ready(self) -> None:
@@ -91,7 +96,7 @@ class Run:
             self.waiting.remove(stage)
             try:
                 if self.ledger.settle(stage):
-                    self.settled.add(stage)
+                    self._up_to_date(stage)
                     continue
             except Exception as error:  # DVC's: a dependency that is not there
                 self._fail(stage.addressing, error)
@@ -113,7 +118,7 @@ class Run:
 
     def _hear(self, event: "Event") -> None:
         if event.code is None:
-            print(f"{event.name}: {event.line}", flush=True)
+            self._say(f"{event.name}: {event.line}")
             return
         stage = self.running.pop(event.name)
         try:
@@ -123,13 +128,21 @@ class Run:
         except Exception as error:  # DVC's too: the other stages go on
             self._fail(event.name, error)
             return
-        self.settled.add(stage)
+        self._up_to_date(stage)
         seconds = time.monotonic() - self.began[event.name]
-        print(f"{event.name}: done in {seconds:.1f} s, {self._left()}", flush=True)
+        self._say(f"{event.name}: done in {seconds:.1f} s, {self._left()}")
 
     def _fail(self, name: str, error: Exception) -> None:
         self.failed.append(name)
-        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        self._say(f"{name}: error: {' '.join(str(error).split())}", sys.stderr)
+
+    def _up_to_date(self, stage: Any) -> None:
+        self.settled.add(stage)
+        self.bar.update()
+
+    def _say(self, line: str, stream: TextIO = sys.stdout) -> None:
+        self.bar.write(line, file=stream)  # above the bar
+        stream.flush()
 
     def _left(self) -> str:
         total = len(self.ledger.plan)
