@@ -70,9 +70,14 @@ def _couplings(network: Network) -> list[str]:
     except PruningError as error:
         return [f"couplings unknown: {error}"]
     lines = ["coupled (go together or stay together):"]
+    trained = {name for name, _ in network.model.named_parameters()}
     seen: dict[tuple[str, ...], int] = {}
     for group in groups:
-        names = tuple(sorted({f"{member.name}[{member.dim}]" for member in group.members}))
+        members = {f"{each.name}[{each.dim}]" for each in group.members if each.name in trained}
+        names = tuple(sorted(members))
         seen[names] = seen.get(names, 0) + 1
     lines += [f"  {count} channels: {', '.join(names)}" for names, count in seen.items()]
-    return lines + [f"pinned: {pinned}" for pinned in groups.pinned]
+    return lines + [
+        f"pinned: {held.channels} of {held.of} of {held.parameter}, by {held.reason}"
+        for held in groups.pinned
+    ]

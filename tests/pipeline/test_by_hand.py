@@ -28,6 +28,7 @@ def test_a_dry_run_lists_what_would_go_and_writes_nothing(finished):
     assert "not up for pruning: bn1.weight, bn1.bias" in said
     assert "would die: no layer" in said
     assert "4 channels: bn1.bias[0], bn1.weight[0], conv1.weight[0], conv2.weight[1]" in said
+    assert "pinned: 10 of 10 of linear.weight, by output in the network itself" in said
     after = {path: path.stat().st_mtime_ns for path in (finished.folder / "work").rglob("*")}
     assert after == before
 
@@ -61,3 +62,32 @@ def test_sensitivity_measures_each_layer_alone_and_proposes_ratios(extended):
     assert all(f"{layer}: 0" in said for layer in layers)
     row = yaml.safe_load(re.search(r"^allocation: .*$", said, flags=re.MULTILINE)[0])
     assert row["allocation"]["ratios"] == json.loads((folder / "ratios.json").read_text())
+
+
+NOT_A_NUMBER = """
+import torch
+
+
+def scores(model, params, evidence):
+    return {name: torch.full_like(weight, torch.nan) for name, weight in params.items()}
+"""
+
+
+def test_a_criterion_of_ones_own_that_goes_wrong_is_told_in_one_line(finished):
+    """A real stage: exit code 2, the criterion, the layer, no traceback, what was there stays."""
+    module, before = finished.folder / "my_criterion.py", finished.params()
+    module.write_text(NOT_A_NUMBER)
+
+    def name_it(params):
+        params["methods"]["at-once"]["prune"]["criterion"] = "my_criterion:scores"
+
+    kept = finished.folder / "work" / "at-once" / "round-1" / "pruned" / "manifest.json"
+    content = kept.read_bytes()
+    finished.params(name_it)
+    done = finished.stage("prune", "--experiment", "at-once", "--round", "1", check=False)
+    finished.params(lambda params: params.update(before))
+    module.unlink()
+    assert done.returncode == 2
+    told = "error: fold 0: criterion 'my_criterion:scores' returned NaN for layer 'conv1.weight'"
+    assert [line for line in done.stderr.splitlines() if line] == [told]
+    assert kept.read_bytes() == content
