@@ -35,7 +35,7 @@ def accuracy(summary: pd.DataFrame, iterative: Sequence[str], path: Path) -> Non
         )
     _sparsity_axis(axes, summary.loc[summary["experiment"] != DENSE, "sparsity"])
     axes.set_ylabel("test accuracy in %, mean ± sd over the folds")
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False, loc="best")
     _save(figure, path)
 
 
@@ -89,7 +89,7 @@ def iterative_minus_one_shot(
         axes.errorbar(_places(pd.Series(places)), means, spread, label=label, capsize=3, **style)
     _sparsity_axis(axes, results.loc[results["experiment"] != DENSE, "sparsity"])
     axes.set_ylabel("test accuracy in points, mean and 95 % interval")
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="best")
     _save(figure, path)
 
 
@@ -112,7 +112,7 @@ def sensitivity(table: pd.DataFrame, path: Path) -> None:
         figure.set_figwidth(6.4 + 1.6 * columns)
         figure.legend(frameon=False, loc="outside right upper", fontsize=6, ncols=columns)
     else:
-        axes.legend(frameon=False, loc="lower left")
+        axes.legend(frameon=False, loc="best")
     _save(figure, path)
 
 
