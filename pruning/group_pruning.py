@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from pruning import masks as mask_tools
 from pruning.choices import Choice
 from pruning.coupling.choosing import group_masks
+from pruning.coupling.flow import kept_masks
 from pruning.coupling.groups import Groups
+from pruning.coupling.removal import removable
+from pruning.coupling.scoring import piece_dim
 from pruning.errors import unknown
 from pruning.evidence import Evidence
 from pruning.granularity import alive
@@ -62,7 +65,7 @@ def prune_groups(
     before = {} if allow_regrowth or previous is None else previous
     mask_tools.check(before, model, where="previous masks")
     found = group_masks(
-        _dead_last(scores, before),
+        _dead_last(scores, before, groups),
         groups,
         sparsity,
         how=coupled,
@@ -79,12 +82,21 @@ def joined(masks: Mapping[str, Tensor], previous: Mapping[str, Tensor]) -> Masks
     return both | {name: mask for name, mask in previous.items() if name not in masks}
 
 
-def _dead_last(scores: Mapping[str, Tensor], before: Masks) -> Mapping[str, Tensor]:
-    """Return scores in which a piece that is pruned already is worth less than any other."""
+def _dead_last(scores: Mapping[str, Tensor], before: Masks, groups: Groups) -> Mapping[str, Tensor]:
+    """Return scores in which what is pruned already is worth less than anything else.
+
+    A piece without a kept weight is, and one whose group is gone: an input channel still has
+    weights when the filter that fed it has none.
+    """
+    if not before:
+        return scores
     living = alive(before, scores)
-    return {
-        name: each.masked_fill(~living[name].to(each.device), -torch.inf)
-        if name in living
-        else each
-        for name, each in scores.items()
-    }
+    gone = removable(groups, before, kept_masks(groups.trace.shapes, before))
+    found = {}
+    for name, each in scores.items():
+        dim = piece_dim(name, each)
+        along = torch.from_numpy(gone[groups.labels(name, dim)])
+        dead = along.reshape([-1 if d == dim else 1 for d in range(each.ndim)])
+        dead = dead | ~living[name].cpu() if name in living else dead
+        found[name] = each.masked_fill(dead.to(each.device), -torch.inf)
+    return found

@@ -219,6 +219,11 @@ class Prune(Strict):
         if self.coupled is not None:
             if self.shuffle:
                 raise ValueError(f"coupled: {self.coupled} and shuffle: true exclude each other")
+            if self.during["name"] in ("splicing", "rnn"):
+                raise ValueError(
+                    f"coupled: {self.coupled} takes filters whole, {self.during['name']} chooses "
+                    "single weights"
+                )
             found = self.coupled, self.granularity, self.allocation, self.rounds, self.round_to
             export_params.check_coupling(*found)
         return self

@@ -66,6 +66,19 @@ def test_what_was_pruned_goes_first_whatever_its_score():
     assert kept(free) == [0, 2]
 
 
+def test_a_channel_that_nothing_feeds_goes_first_though_it_has_weights():
+    model = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1))
+    with torch.no_grad():
+        model[2].weight.copy_(torch.tensor([[9.0, 3.0, 2.0, 1.0]]))
+    groups = channels(model, EXAMPLE)
+    before = {"0.weight": torch.tensor([[False], [True], [True], [True]])}
+    before["0.bias"] = before["0.weight"][:, 0]
+    masks = prune_groups(
+        model, 0.5, groups, granularity="channel", skip=["0.weight"], previous=before
+    )
+    assert masks["0.bias"].tolist() == [False, True, True, False]
+
+
 def test_a_lower_sparsity_brings_nothing_back():
     before = prune_groups(network(), 0.5, GROUPS)
     assert kept(prune_groups(network(), 0.25, GROUPS, previous=before)) == kept(before)

@@ -11,6 +11,7 @@ from pruning.macs import macs
 from pruning.network import load
 from pruning.shrinking.shrink_network import shrink
 from stages.params import read
+from tests.stages import one_fold
 from tests.stages.smaller.conftest import SMALLER
 
 EXAMPLE = torch.zeros(2, 1, 8, 8)
@@ -76,6 +77,33 @@ def test_a_budget_of_parameters_is_met_the_same_way_whatever_is_drawn(inside):
     smaller = shrink(network.model, choose(network.model, goal), EXAMPLE)
     left, dense = (sum(p.numel() for p in m.parameters()) for m in (smaller, network.model))
     assert 0.35 < left / dense <= 0.5
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """Return a study of one fold, in which rows of choices are tried."""
+    return one_fold.Study(tmp_path_factory.mktemp("one"), model=SMALLER["model"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"criterion": "taylor", "coupled": "sum"},
+        {"criterion": "magnitude", "coupled": "max", "granularity": "channel"},
+        {"criterion": "bn_scale", "coupled": "mean", "skip": ["linear.weight"]},
+        {"criterion": "random", "coupled": "mean", "during": "soft"},
+        {"criterion": "magnitude", "coupled": "mean", "during": "gradual"},
+        {"criterion": "fpgm", "coupled": "whole", "skip": ["linear.weight"]},
+    ],
+)
+def test_whatever_else_is_chosen_the_network_shrinks(one, row):
+    choices = {"granularity": "filter", "allocation": "layerwise", **row}
+    finetune = {"resume": "end", "epochs": 1, "learning_rate": {"base": 0.01}}
+    one.run({"rewind": "init", "prune": choices, "finetune": finetune}, rounds=2, iterative=True)
+    model = shrunk(one.network(2))
+    # of 8 and 16 filters a fifth is 1.6 and 3.2, rounded to the nearest
+    widths = [model.conv1.out_channels, model.conv2.out_channels, model.conv3.out_channels]
+    assert widths == [2, 3, 3]
 
 
 def change(params, path, value):
