@@ -1,5 +1,7 @@
 """List every choice of every axis: its one-line meaning, its source, its settings."""
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,7 +69,10 @@ Axis = Annotated[str | None, typer.Option(help="Only this axis.")]
 def methods(axis: Axis = None) -> None:
     """List every choice of every axis with its meaning, its source and its settings."""
     with one_line_errors():
-        print("\n".join(lines(axis)))
+        try:
+            print("\n".join(lines(axis)), flush=True)
+        except BrokenPipeError:  # a reader such as `head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def lines(axis: str | None = None) -> list[str]:

@@ -49,6 +49,12 @@ def test_one_axis_or_a_refusal():
         methods.lines("criteria")
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m stages.methods | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout == "criterion: how much is each piece worth?\n" and not done.stderr
+
+
 def test_the_list_is_printed_without_torch():
     code = (
         "import runpy, sys; sys.argv = ['methods', '--axis', 'during']\n"
