@@ -95,6 +95,16 @@ def shortened(name: str, images: Path) -> dict:
     return params
 
 
+@pytest.fixture(scope="module")
+def warm() -> None:
+    """Let torch import here what it imports at a first step, not in every process of a stage."""
+    import torch
+
+    weight = torch.zeros(1, requires_grad=True)
+    torch.optim.SGD([weight], lr=0.1).zero_grad()
+
+
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("name", on_a_gpu())
 def test_two_steps_of_what_needs_a_gpu(name, images, tmp_path, monkeypatch):
     from stages.evaluate import evaluate
