@@ -23,7 +23,7 @@ from pruning import masks as mask_tools
 from pruning.choices import resolve
 from pruning.during import Training
 from pruning.models import build
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.text import Text, bits_per_character, next_token_loss, read, windows
 from pruning.training import fit
 

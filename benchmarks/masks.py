@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as peer
 from torchvision.models import resnet50
 
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.pruner import LayerCollapse, prune
 
 FASTER, MEMORY = 20, 0.30

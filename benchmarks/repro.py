@@ -23,17 +23,23 @@ CODE = (
     *("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config"),
 )
 
-TORCH = "import stages.params, stages.folds, stages.samples, pruning.network, pruning.training"
+TORCH = (
+    "import stages.params, stages.engine.folds, stages.fold.samples, pruning.network, "
+    "pruning.training"
+)
 OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)]).zero_grad()"
 IMPORTS = {
     "check": "import stages.params",
     "prepare": "import stages.params, pruning.datasets, sklearn.datasets",
     "pretrain": f"{TORCH}; {OPTIMIZER}",
     "snapshot": "import stages.params, stages.files",
-    "prune": f"{TORCH}; import stages.masking",
-    "finetune": f"{TORCH}; import stages.recovery, stages.masking; {OPTIMIZER}",
+    "prune": f"{TORCH}; import stages.fold.masking",
+    "finetune": f"{TORCH}; import stages.fold.recovery, stages.fold.masking; {OPTIMIZER}",
     "evaluate": TORCH,
-    "compare": "import stages.params, stages.summary, stages.pictures, stages.report, mlflow",
+    "compare": (
+        "import stages.params, stages.reporting.summary, stages.reporting.pictures, "
+        "stages.reporting.report, mlflow"
+    ),
 }
 
 

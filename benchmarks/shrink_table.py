@@ -23,7 +23,7 @@ from pruning import channels, group_masks, score, shrink_plan
 from pruning.coupling.groups import Groups
 from pruning.macs import macs
 from pruning.models import build, names
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.shrinking.check import prove
 from pruning.shrinking.rebuild import apply_plan
 

@@ -36,7 +36,7 @@ from pruning import channels, group_masks, score, shrink, sparsity_for
 from pruning.latency import compare, forward
 from pruning.macs import macs
 from pruning.models import build
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 
 BUDGET, MULTIPLE = 0.5, 8
 GROUPS, FASTER, MEMORY = 2.0, 1.7, 2.0

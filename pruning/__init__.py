@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pruning.evidence import Evidence, classification
     from pruning.group_pruning import prune_groups
     from pruning.network import Network, load, save
-    from pruning.prunable import prunable
+    from pruning.prunables import prunable
     from pruning.pruner import LayerCollapse, prune, score
     from pruning.reinitialisation import reinitialise
     from pruning.rewind import Snapshot, capture, restore
@@ -34,7 +34,7 @@ _HOMES = {
     "evidence": ("Evidence", "classification"),
     "group_pruning": ("prune_groups",),
     "network": ("Network", "load", "save"),
-    "prunable": ("prunable",),
+    "prunables": ("prunable",),
     "pruner": ("LayerCollapse", "prune", "score"),
     "reinitialisation": ("reinitialise",),
     "rewind": ("Snapshot", "capture", "restore"),

@@ -15,7 +15,7 @@ from pruning.coupling.scoring import piece_dim
 from pruning.errors import unknown
 from pruning.evidence import Evidence
 from pruning.granularity import alive
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.pruner import score
 from pruning.types import Masks
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pruning import masks as mask_tools
 from pruning.errors import PruningError
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 
 LOOK_EVERY = 25
 """Steps between two looks at the loss: on an accelerator each look waits for the device."""

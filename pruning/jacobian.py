@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pruning.errors import PruningError
 from pruning.evidence import Evidence
 from pruning.probing import first_batches, named, undisturbed
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 
 METHOD = "jacobian"
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from pruning.granularity import any_kept, piece_shape
 from pruning.layouts import layouts
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.pruner import LayerCollapse, prune
 from pruning.types import Masks
 

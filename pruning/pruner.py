@@ -16,7 +16,7 @@ from pruning.evidence import Evidence
 from pruning.granularity import alive, any_kept, check, coarsen, expand, piece_shape
 from pruning.layouts import Layout, layouts
 from pruning.probing import no_evidence
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.scores import AnyScores, check_scores, materialise
 from pruning.types import Masks, Params, Scores
 

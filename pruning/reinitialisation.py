@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pruning import masks as mask_tools
 from pruning.errors import PruningError
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 
 
 @torch.no_grad()

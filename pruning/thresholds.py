@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pruning.errors import PruningError
 from pruning.patterns import Setting, by_layer
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 
 
 def sensitivity_thresholds(

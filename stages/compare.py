@@ -37,7 +37,8 @@ def compare(params: ParamsFile = PARAMS) -> None:
 def write(study: "Params", folder: Path) -> list[Path]:
     """Write all of the report into `folder`; return the folders of the networks handed on."""
     from pruning.facts import write_json
-    from stages import beside_report, gains_report, pictures, report, sanity, summary
+    from stages.literature import beside_report
+    from stages.reporting import gains_report, pictures, report, sanity, summary
 
     results = summary.collect(study)
     found = summary.summarise(results, study.control)
@@ -69,7 +70,7 @@ def log(tracker: "Tracker", inputs: list[Path], networks: list[Path]) -> None:
     from functools import partial
 
     from stages.files import REPORTS
-    from stages.models import with_example
+    from stages.fold.models import with_example
 
     for folder in [*inputs, REPORTS]:
         tracker.log(folder)
@@ -79,7 +80,7 @@ def log(tracker: "Tracker", inputs: list[Path], networks: list[Path]) -> None:
 
 def _network(results: "pd.DataFrame", experiment: str, n: int) -> Path:
     from stages.files import fold_of, tuned
-    from stages.summary import chosen_fold
+    from stages.reporting.summary import chosen_fold
 
     fold = chosen_fold(results, experiment, n)
     return fold_of(tuned(experiment, n), int(fold.name.removeprefix("fold-")))
@@ -99,7 +100,7 @@ def _say(study: "Params") -> None:
     import pandas as pd
 
     from stages.files import REPORTS
-    from stages.report import table
+    from stages.reporting.report import table
 
     print(table(pd.read_csv(REPORTS / "accuracy.csv"), study.control))
     print(f"\nReport with pictures: {REPORTS / 'report.md'}")

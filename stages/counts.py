@@ -39,7 +39,7 @@ def counts(out: Out = COUNTS) -> None:
     with one_line_errors():
         import pandas as pd
 
-        from stages.published import load
+        from stages.literature.published import load
 
         rows = load()
         table = pd.DataFrame([*filters(rows), *weights(rows)], columns=list(COLUMNS))
@@ -89,7 +89,7 @@ def shrunk(preset: str, factory: dict[str, Any]) -> tuple[dict[str, int], dict[s
 def weights(rows: "pd.DataFrame") -> Iterator[dict[str, Any]]:
     """Yield the weights that a global mask leaves of SNIP's networks at the printed sparsity."""
     from pruning import prune
-    from stages.counts_nets import SNIP
+    from stages.records.counts_nets import SNIP
 
     own = rows[(rows["arxiv"] == "arXiv:1810.02340") & (rows["method"] == "SNIP")]
     for row in own[own["model"].isin(list(SNIP))].to_dict("records"):

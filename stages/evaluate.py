@@ -15,8 +15,8 @@ from stages.command import (
 )
 
 if TYPE_CHECKING:
+    from stages.engine.workers import Report
     from stages.params import Params
-    from stages.workers import Report
 
 
 def evaluate(
@@ -27,7 +27,8 @@ def evaluate(
 ) -> None:
     """Measure a round's network on the test set that no fold has seen (dense: round 0)."""
     with one_line_errors():
-        from stages import folds, groups
+        from stages import groups
+        from stages.engine import folds
         from stages.files import DENSE, PREPARED, Manifest, result, tuned
         from stages.params import read
 
@@ -58,8 +59,8 @@ def evaluate_fold(
     from pruning.facts import read_json, write_json
     from pruning.network import load
     from pruning.training import evaluate
-    from stages import layers, samples
     from stages.files import fold_of
+    from stages.fold import layers, samples
 
     sample = samples.of_fold(study, fold)
     network = load(fold_of(source, fold), foreign=True)

@@ -10,8 +10,8 @@ from stages.command import PARAMS, Experiment, Fold, ParamsFile, application, on
 
 if TYPE_CHECKING:
     from stages.files import Manifest
-    from stages.handed_on import Place
     from stages.params import Params
+    from stages.reporting.handed_on import Place
 
 Round = Annotated[
     int | None, typer.Option("--round", help="The round (default: the one handed on).")
@@ -29,9 +29,9 @@ def export(
     Without a round and a fold it is the network that the experiment hands on, as DVC asks for it.
     """
     with one_line_errors():
-        from stages import handed_on
         from stages.files import exported, output
         from stages.params import read
+        from stages.reporting import handed_on
 
         study = read(params)
         place = handed_on.place(study, experiment, round_, fold)
@@ -66,7 +66,7 @@ def describe(study: "Params", place: "Place") -> "Manifest":
 def write(study: "Params", place: "Place", folder: Path) -> None:
     """Write all of an exported network."""
     from pruning.facts import read_json, write_json
-    from stages import shrunk
+    from stages.fold import shrunk
 
     pair = shrunk.shrunk(place.network, study.exporting.round_to)
     found = shrunk.write_files(pair, study.exporting, folder)
@@ -107,7 +107,7 @@ def log(study: "Params", folder: Path) -> None:
     from functools import partial
 
     from stages import tracking
-    from stages.models import with_example
+    from stages.fold.models import with_example
 
     with tracking.open(study=study.study, enabled=study.tracking) as tracker:
         tracker.log(folder)

@@ -15,8 +15,8 @@ from stages.command import (
 )
 
 if TYPE_CHECKING:
+    from stages.engine.workers import Report
     from stages.params import Params
-    from stages.workers import Report
 
 
 def finetune(
@@ -27,7 +27,8 @@ def finetune(
 ) -> None:
     """Train a round's pruned network again, its masks enforced."""
     with one_line_errors():
-        from stages import folds, groups
+        from stages import groups
+        from stages.engine import folds
         from stages.files import PREPARED, Manifest, pruned, start_of, tuned
         from stages.params import read
 
@@ -69,10 +70,10 @@ def recover_fold(
     from pruning import masks as mask_tools
     from pruning.facts import read_json, write_json
     from pruning.network import Network, load, write
-    from stages import layers, masking, recovery, samples, signals
     from stages.files import fold_of, pruned
-    from stages.fitting import train
-    from stages.journal import Journal
+    from stages.fold import layers, masking, recovery, samples, signals
+    from stages.fold.fitting import train
+    from stages.fold.journal import Journal
 
     sample = samples.of_fold(study, fold)
     source = fold_of(pruned(experiment, n), fold)

@@ -8,8 +8,8 @@ from stages.command import PARAMS, Experiment, ParamsFile, application, one_line
 
 if TYPE_CHECKING:
     from stages.files import Manifest
-    from stages.handed_on import Place
     from stages.params import Params
+    from stages.reporting.handed_on import Place
 
 
 def gains(experiment: Experiment, params: ParamsFile = PARAMS) -> None:
@@ -18,9 +18,10 @@ def gains(experiment: Experiment, params: ParamsFile = PARAMS) -> None:
     Times are of this machine and this moment: nothing but the report is made from them.
     """
     with one_line_errors():
-        from stages import pictures_gains, tracking
+        from stages import tracking
         from stages.files import gains, output
         from stages.params import read
+        from stages.reporting import pictures_gains
 
         study = read(params)
         place = exported_place(study, experiment)
@@ -37,7 +38,7 @@ def gains(experiment: Experiment, params: ParamsFile = PARAMS) -> None:
 def exported_place(study: "Params", experiment: str) -> "Place":
     """Return which network of an experiment was exported."""
     from stages.files import exported, read_manifest
-    from stages.handed_on import Place
+    from stages.reporting.handed_on import Place
 
     study.method(experiment)
     facts = read_manifest(exported(experiment))
@@ -69,8 +70,8 @@ def write(study: "Params", place: "Place", folder: Path) -> None:
     from tempfile import TemporaryDirectory
 
     from pruning.facts import read_json, write_json
-    from stages import timing
     from stages.files import exported, write_table
+    from stages.fold import timing
 
     with TemporaryDirectory() as scratch:
         found = timing.candidates(study, place, Path(scratch))

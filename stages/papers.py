@@ -38,8 +38,8 @@ def papers(
     Sparsity is the fraction removed of what the column "of" names; accuracies are in percent, as
     printed. Names match however they are spelt.
     """
-    from stages.lookup import search, sparsities
-    from stages.published import PUBLISHED, load
+    from stages.literature.lookup import search, sparsities
+    from stages.literature.published import PUBLISHED, load
 
     try:
         for name, value, choices in (

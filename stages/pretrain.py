@@ -9,14 +9,15 @@ from stages.command import PARAMS, Fold, ParamsFile, application, one_line_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stages.engine.workers import Report
     from stages.params import Params
-    from stages.workers import Report
 
 
 def pretrain(fold: Fold = None, params: ParamsFile = PARAMS) -> None:
     """Train the dense network of every fold and keep its snapshots."""
     with one_line_errors():
-        from stages import folds, groups
+        from stages import groups
+        from stages.engine import folds
         from stages.files import DENSE, PREPARED, Manifest, given
         from stages.params import read
 
@@ -34,7 +35,7 @@ def _dense(study: "Params") -> "Callable[..., None]":
     """Return what makes a fold's dense network: training, or a checkpoint."""
     if not study.checkpoints:
         return train_fold
-    from stages.taken import take_fold
+    from stages.fold.taken import take_fold
 
     return take_fold
 
@@ -43,9 +44,9 @@ def train_fold(study: "Params", folder: Path, resume: Path, fold: int, report: "
     """Train one fold's dense network from its initialisation and write it with its snapshots."""
     from pruning.facts import write_json
     from pruning.network import Network, write
-    from stages import samples
-    from stages.fitting import train
-    from stages.models import check_fits, fresh
+    from stages.fold import samples
+    from stages.fold.fitting import train
+    from stages.fold.models import check_fits, fresh
 
     sample = samples.of_fold(study, fold)
     recipe = study.training

@@ -18,9 +18,9 @@ from stages.command import (
 )
 
 if TYPE_CHECKING:
+    from stages.engine.workers import Report
     from stages.files import Manifest
     from stages.params import Params
-    from stages.workers import Report
 
 
 DryRun = Annotated[
@@ -37,14 +37,14 @@ def prune(
 ) -> None:
     """Score, allocate, mask: one round of an experiment."""
     with one_line_errors():
-        from stages import folds
+        from stages.engine import folds
         from stages.files import pruned
         from stages.params import read
 
         study = read(params)
         manifest = describe(study, experiment, round_)
         if dry_run:
-            from stages.dry_run import report
+            from stages.reporting.dry_run import report
 
             print("\n".join(report(study, experiment, round_, fold or 0)))
             return
@@ -64,8 +64,9 @@ def source(study: "Params", experiment: str, n: int) -> Path:
 
 def describe(study: "Params", experiment: str, n: int) -> "Manifest":
     """Return the manifest of a round's masks."""
-    from stages import groups, targets
+    from stages import groups
     from stages.files import PREPARED, Manifest, start_of, tuned
+    from stages.fold import targets
 
     study.round(n)
     of = study.lender(experiment)
@@ -100,8 +101,8 @@ def prune_fold(
     from pruning.facts import write_json
     from pruning.network import Network, load, write
     from pruning.training import evaluate
-    from stages import layers, masking, samples, targets
     from stages.files import fold_of
+    from stages.fold import layers, masking, samples, targets
 
     sample = samples.of_fold(study, fold)
     network = load(fold_of(source(study, experiment, n), fold), foreign=True)

@@ -31,8 +31,8 @@ def record(params: ParamsFile = PARAMS, out: Out = Path("record")) -> None:
     with one_line_errors():
         from pruning.facts import write_json
         from pruning.folders import whole
-        from stages import recorded
         from stages.params import read
+        from stages.records import recorded
 
         study = read(params)
         facts = _facts(study)
@@ -70,8 +70,8 @@ def _facts(study: "Params") -> dict[str, Any]:
 
 
 def _results(study: "Params") -> "pd.DataFrame":
-    from stages import summary
-    from stages.recorded import COLUMNS, COUNTS
+    from stages.records.recorded import COLUMNS, COUNTS
+    from stages.reporting import summary
 
     found = summary.collect(study)
     found["seed"] = study.cross_validation.seed + found["fold"]
@@ -108,7 +108,7 @@ def _runs(study: "Params") -> "list[Run]":
 
 def _write_runs(runs: "list[Run]", path: Path) -> None:
     from stages.files import write_table
-    from stages.recorded import RUN_COLUMNS
+    from stages.records.recorded import RUN_COLUMNS
 
     write_table(path, RUN_COLUMNS, [(run.experiment, run.fold, run.run_id) for run in runs])
 

@@ -10,8 +10,8 @@ from stages.command import application, one_line_errors
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.recorded import Record
-    from stages.results_page import Compared
+    from stages.records.recorded import Record
+    from stages.records.results_page import Compared
 
 Protocols = Annotated[Path, typer.Option(help="The folder of the protocols' folders.")]
 Page = Annotated[Path, typer.Option(help="The page to write; pictures go into a folder beside.")]
@@ -20,8 +20,8 @@ Page = Annotated[Path, typer.Option(help="The page to write; pictures go into a 
 def results(papers: Protocols = Path("papers"), out: Page = Path("docs/results.md")) -> None:
     """Write the page that sets every recorded protocol beside the published rows."""
     with one_line_errors():
-        from stages import results_counts, results_page
-        from stages.published import load
+        from stages.literature.published import load
+        from stages.records import results_counts, results_page
 
         rows, records = load(), read_all(papers)
         ran = {each.name: results_page.compare(each, rows) for each in records if each.facts}
@@ -38,7 +38,7 @@ def results(papers: Protocols = Path("papers"), out: Page = Path("docs/results.m
 def read_all(papers: Path) -> "list[Record]":
     """Return the protocols of a folder by name; refuse a folder without any."""
     from pruning.errors import PruningError
-    from stages.recorded import read
+    from stages.records.recorded import read
 
     folders = sorted(path.parent for path in papers.glob("*/params.yaml"))
     if not folders:
@@ -48,7 +48,7 @@ def read_all(papers: Path) -> "list[Record]":
 
 def write(compared: "Compared", rows: "pd.DataFrame", place: Path) -> None:
     """Write the picture and the full table of a protocol, `place` with their suffixes."""
-    from stages import beside_report
+    from stages.literature import beside_report
 
     compared.table.to_csv(place.with_name(f"{place.name}.csv"), index=False)
     beside_report.draw(compared.mine, rows, place.with_name(f"{place.name}.png"))

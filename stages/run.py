@@ -12,9 +12,9 @@ from pruning.errors import PruningError, unknown
 from stages.command import PARAMS, application, one_line_errors
 
 if TYPE_CHECKING:
+    from stages.engine.ledger import Ledger
+    from stages.engine.pool import Event, Task, Workers
     from stages.params import Params
-    from stages.run_dvc import Ledger
-    from stages.run_pool import Event, Task, Workers
 
 ENGINES = ("forked", "ray")
 
@@ -34,8 +34,8 @@ def run(
 ) -> None:
     """Bring the study of this folder up to date on all cores; DVC then knows its results."""
     with one_line_errors():
+        from stages.engine.ledger import open_ledger
         from stages.params import read
-        from stages.run_dvc import open_ledger
 
         study = read(PARAMS)
         with open_ledger(targets or []) as ledger:
@@ -52,10 +52,10 @@ def engine_of(study: "Params", name: str, address: str | None, jobs: int, slots:
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)
     if name == "forked":
-        from stages.run_pool import Forked
+        from stages.engine.pool import Forked
 
         return Forked(jobs, slots, tracking=study.tracking)
-    from stages.run_ray import OnRay
+    from stages.engine.ray_workers import OnRay
 
     folds = study.cross_validation.replicates
     return OnRay(address, jobs, folds=folds, tracking=study.tracking)
@@ -110,7 +110,7 @@ class Run:
         return next((stage for stage in self.waiting if needs[stage] <= self.settled), None)
 
     def _task(self, stage: Any) -> "Task":
-        from stages.run_pool import Task
+        from stages.engine.pool import Task
 
         command = stage.cmd if isinstance(stage.cmd, str) else " && ".join(stage.cmd)
         named = {"DVC_STAGE": stage.addressing}

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pruning.errors import PruningError
-from stages.seed_tables import ENTRIES, INTRODUCTION, PLOTS, Entry
+from stages.literature.seed_tables import ENTRIES, INTRODUCTION, PLOTS, Entry
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.recorded import Record
+    from stages.records.recorded import Record
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -25,7 +25,7 @@ def seed_page(
     out: Annotated[Path, typer.Option(help="The page to write.")] = PAGE,
 ) -> None:
     """Write the page that sets the seed project's tables beside the papers' figures and ours."""
-    from stages.published import load
+    from stages.literature.published import load
     from stages.results import read_all
 
     try:
@@ -58,7 +58,7 @@ def answers(records: "list[Record]") -> "pd.DataFrame | None":
     """Return our results that answer a line of the tables, `experiment` being that line's name."""
     import pandas as pd
 
-    from stages import ours
+    from stages.literature import ours
 
     found = []
     for record in records:
@@ -140,7 +140,7 @@ def _figure(row: Any) -> str:
 
 def _ours(results: "pd.DataFrame | None", line: str) -> str:
     """Word our result for a line, at the highest sparsity of its experiment, or `-`."""
-    from stages.verdict import summarise
+    from stages.literature.verdict import summarise
 
     mine = None if results is None else results[results["experiment"] == line]
     if mine is None or not len(mine):

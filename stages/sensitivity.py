@@ -10,8 +10,8 @@ from stages.command import PARAMS, Experiment, ParamsFile, application, one_line
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stages.engine.workers import Report
     from stages.params import Params
-    from stages.workers import Report
 
 SPARSITIES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
 COLUMNS = ("layer", "sparsity", "fold", "validation_accuracy")
@@ -28,7 +28,8 @@ def sensitivity(
     with one_line_errors():
         from functools import partial
 
-        from stages import folds, groups
+        from stages import groups
+        from stages.engine import folds
         from stages.files import PREPARED, Manifest, sensitivities, start_of
         from stages.params import read
 
@@ -69,11 +70,11 @@ def measure_fold(
 
     from pruning import masks as mask_tools
     from pruning.network import load
-    from pruning.prunable import prunable
+    from pruning.prunables import prunable
     from pruning.pruner import LayerCollapse
     from pruning.training import evaluate
-    from stages import coupled, masking, samples
     from stages.files import fold_of, start_of, write_table
+    from stages.fold import coupled, masking, samples
 
     sample = samples.of_fold(study, fold)
     network = load(fold_of(start_of(experiment), fold), foreign=True)
@@ -99,7 +100,7 @@ def summarise(folder: Path, *, tolerance: float) -> None:
     import pandas as pd
 
     from pruning.facts import write_json
-    from stages import pictures
+    from stages.reporting import pictures
 
     tables = [pd.read_csv(path) for path in sorted(folder.glob("fold-*/sensitivity.csv"))]
     table = pd.concat(tables, ignore_index=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages import compare, recorded
+from stages import compare
 from stages.params import read
-from stages.protocol import Protocol
+from stages.params.protocol import Protocol
+from stages.records import recorded
 
 
 @pytest.fixture

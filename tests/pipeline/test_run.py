@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.run_pool import parsed
+from stages.engine.pool import parsed
 
 from .conftest import SMALL, new_study
 from .test_caching import FINETUNE_AND_EVALUATE, digest

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from pruning import distributed
 from pruning.enforcement import enforced
 from pruning.errors import PruningError
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.training import Diverged, fit
 
 STEPS, BATCH = 12, 10

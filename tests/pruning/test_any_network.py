@@ -14,7 +14,7 @@ from pruning import LayerCollapse, PruningError, catalogue, enforced, prune
 from pruning.granularity import any_kept, piece_shape
 from pruning.layouts import layouts
 from pruning.masks import apply
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from tests.pruning import zoo
 
 SPARSITY = 0.6

@@ -16,7 +16,7 @@ from pruning.coupling.groups import Groups, channels
 from pruning.coupling.scoring import whole
 from pruning.errors import PruningError
 from pruning.macs import macs
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.shrinking.rebuild import apply_plan, keep
 from pruning.shrinking.shrink_network import shrink, shrink_plan
 from tests.pruning import channel_zoo as zoo

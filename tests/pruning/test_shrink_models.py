@@ -12,7 +12,7 @@ from pruning.coupling.scoring import whole
 from pruning.errors import PruningError
 from pruning.macs import macs
 from pruning.models import build
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.shrinking.budget import sparsity_for
 from pruning.shrinking.shrink_network import shrink
 

@@ -28,7 +28,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from pruning import masks as mask_tools
 from pruning.coupling.choosing import group_masks
 from pruning.coupling.groups import channels
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.pruner import score
 from pruning.shrinking.rebuild import apply_plan, keep
 from pruning.shrinking.shrink_network import shrink_plan

@@ -15,7 +15,7 @@ from pruning.choices import resolve
 from pruning.during import Course, Training
 from pruning.masks import dense
 from pruning.models import build
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.text import (
     Text,
     bits_per_character,

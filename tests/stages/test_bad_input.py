@@ -12,7 +12,8 @@ from pruning.errors import PruningError
 from pruning.network import load
 from pruning.pruner import LayerCollapse
 from pruning.tensors import read_tensors, write_tensors
-from stages import evaluate, files, finetune, prune, snapshots
+from stages import evaluate, files, finetune, prune
+from stages.fold import snapshots
 from stages.prepare import prepare
 
 

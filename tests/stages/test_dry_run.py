@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import dry_run
+from stages.reporting import dry_run
 from tests.stages.one_fold import Study, params
 
 FINETUNE = {"epochs": 1, "learning_rate": {"base": 0.01}}

@@ -8,7 +8,8 @@ import torch
 
 from pruning.errors import PruningError
 from pruning.network import load
-from stages import files, finetune, prune, sanity, snapshot
+from stages import files, finetune, prune, snapshot
+from stages.reporting import sanity
 
 from .conftest import ROW, new, quiet
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pruning.errors import PruningError
+from stages.literature.published import load
 from stages.papers import app
-from stages.published import load
 from stages.results import read_all
 from stages.seed_page import answers, page
 

@@ -12,8 +12,7 @@ import yaml
 
 from pruning import datasets, granularity
 from pruning.errors import PruningError
-from stages import settings
-from stages.params import read
+from stages.params import read, settings
 
 ROOT = Path(__file__).parents[2]
 ROW = "methods.row"
@@ -191,7 +190,7 @@ def test_what_is_checked_early_is_what_there_is():
     assert settings.DATASETS == datasets.NAMES
     assert set(settings.PIECES) == set(granularity.GRANULARITIES)
     of_torch = {"lr", "maximize", "foreach", "capturable", "differentiable", "fused"}
-    from stages.fitting import OPTIMIZERS
+    from stages.fold.fitting import OPTIMIZERS
 
     assert settings.OPTIMIZERS.keys() == OPTIMIZERS.keys()
     for name, known in settings.OPTIMIZERS.items():

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 WORK = """
 import os, signal, time
-from stages import workers
+from stages.engine import workers
 workers.LINE_EVERY = 0.3
 
 def task(fold, report):

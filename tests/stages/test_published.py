@@ -6,8 +6,8 @@ import math
 import pytest
 
 from pruning.errors import PruningError
-from stages.lookup import bracket, canonical, search, sparsities
-from stages.published import EVIDENCE, PUBLISHED, family, load
+from stages.literature.lookup import bracket, canonical, search, sparsities
+from stages.literature.published import EVIDENCE, PUBLISHED, family, load
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pruning.network import load
-from stages import files, fitting, snapshots
+from stages import files
+from stages.fold import fitting, snapshots
 
 WEIGHTS, RESUME = ("final", "rewound", "reinitialised"), ("end", "rewound", "start")
 PER_EPOCH = 4  # 160 digits train in each of three folds, in batches of 40
@@ -129,7 +130,7 @@ def test_the_rewind_point_is_the_snapshot_of_training(tiny, rewind, step):
 
 
 def test_the_initialisation_is_what_the_seed_gives(tiny):
-    from stages.models import fresh
+    from stages.fold.models import fresh
 
     study = tiny.params({"rewind": "init"})
     snapshot = snapshots.read(tiny.start(study) / "rewind.safetensors")

@@ -72,7 +72,7 @@ def test_one_shot_rounds_each_start_from_the_dense_network(tiny):
 
 def test_masks_that_miss_the_target_are_refused(tiny, monkeypatch):
     from pruning.errors import PruningError
-    from stages import masking
+    from stages.fold import masking
 
     study = tiny.params()
     tiny.start(study)

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from stages import sanity
+from stages.reporting import sanity
 from stages.sensitivity import propose
 
 

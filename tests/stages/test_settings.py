@@ -7,8 +7,7 @@ import pytest
 from pruning import PruningError, catalogue
 from pruning.allocation import UNBUDGETED
 from pruning.granularity import GRANULARITIES
-from stages import settings
-from stages.params import Prune
+from stages.params import Prune, settings
 
 
 def test_what_is_told_twice_is_the_same():

@@ -9,10 +9,10 @@ import torch
 from pruning.isometry import enforce_isometry, isometry_gap
 from pruning.jacobian import singular_values
 from pruning.rewind import restore
-from stages import samples, snapshots
-from stages.fitting import optimizer_for
+from stages.fold import samples, snapshots
+from stages.fold.fitting import optimizer_for
+from stages.fold.signals import with_weights_of
 from stages.params import Finetune
-from stages.signals import with_weights_of
 from tests.stages.one_fold import Study, params
 
 AT_INIT = {

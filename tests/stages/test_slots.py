@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from stages import slots
+from stages.engine import slots
 
 HOLD = """
 import sys, time
-from stages.slots import slot
+from stages.engine.slots import slot
 with slot():
     print(time.monotonic(), flush=True)
     time.sleep(float(sys.argv[1]))

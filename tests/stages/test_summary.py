@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pruning.errors import PruningError
-from stages import report, summary
+from stages.reporting import report, summary
 
 ACCURACIES = {
     ("dense", 0, 0.0): [0.95, 0.95, 0.98],
@@ -114,7 +114,7 @@ def test_who_opens_the_report_alone_reads_what_was_done_and_what_came_out(study)
 
 
 def test_every_recovery_has_its_words(tiny):
-    from stages import wording
+    from stages.reporting import wording
 
     cases = {
         ("init", "rewound", "start"): "training from the weights of the initialisation",

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pruning.errors import PruningError
-from stages.beside import beside, reached
-from stages.beside_views import picture, to_markdown
-from stages.lookup import search
-from stages.published import load
-from stages.verdict import RULE, Sample, band, between, judge, summarise
+from stages.literature.beside import beside, reached
+from stages.literature.beside_views import picture, to_markdown
+from stages.literature.lookup import search
+from stages.literature.published import load
+from stages.literature.verdict import RULE, Sample, band, between, judge, summarise
 
 T4 = 2.7764451051977987  # Student's t, 97.5 %, 4 degrees of freedom
 T2 = 4.302652729911275
@@ -314,6 +314,8 @@ def test_a_picture_for_each_net_with_our_means_and_their_points(rows):
 
 
 def test_pictures_need_no_window_system():
-    code = "import sys, stages.beside_views; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = (
+        "import sys, stages.literature.beside_views; sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

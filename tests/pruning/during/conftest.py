@@ -11,7 +11,7 @@ from pruning import fit
 from pruning.choices import Choice, resolve
 from pruning.during import Course, Training
 from pruning.masks import dense
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 
 Look = Callable[[int, Course], None]
 

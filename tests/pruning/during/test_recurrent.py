@@ -10,7 +10,7 @@ from pruning import PruningError, fit
 from pruning import masks as mask_tools
 from pruning.choices import resolve
 from pruning.during import Course, Training
-from pruning.prunable import prunable
+from pruning.prunables import prunable
 from pruning.threshold_ramp import ThresholdRamp
 
 STEPS, QUICK = 40, {"start": 2, "ramp": 10, "end": 20, "frequency": 3}

@@ -5,12 +5,12 @@ import math
 import pytest
 
 from pruning.errors import PruningError
-from stages import best, claims, ranking, results_claims
-from stages.claims import Claim, conclusion, evaluate
-from stages.protocol import Ranking
-from stages.published import load
-from stages.recorded import Record
-from stages.verdict import Sample
+from stages.literature.published import load
+from stages.literature.verdict import Sample
+from stages.params.protocol import Ranking
+from stages.records import best, claims, ranking, results_claims
+from stages.records.claims import Claim, conclusion, evaluate
+from stages.records.recorded import Record
 
 T2 = 4.302652729911275  # Student's t, 97.5 %, 2 degrees of freedom
 
@@ -159,7 +159,7 @@ def test_a_single_network_meets_at_best():
 
 
 def test_the_best_network_is_chosen_by_validation_and_may_be_sparser(made):
-    from stages import ours
+    from stages.literature import ours
 
     study = made.params()
     folds = made.folds({"snip": [(0.98,) * 3, (0.978,) * 3], "magnitude": [(0.979,) * 3] * 2})

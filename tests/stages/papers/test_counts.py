@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from pruning.errors import PruningError
-from stages import counts, results_counts
-from stages.published import load
+from stages import counts
+from stages.literature.published import load
+from stages.records import results_counts
 
 TABLE = Path(__file__).parents[3] / "papers" / "counts.csv"
 

@@ -9,9 +9,10 @@ import yaml
 from pydantic import ValidationError
 
 from pruning.errors import PruningError
-from stages import beside_report, ours, ranking
-from stages.protocol import Protocol, Row
-from stages.published import load
+from stages.literature import beside_report, ours
+from stages.literature.published import load
+from stages.params.protocol import Protocol, Row
+from stages.records import ranking
 
 SNIP = (0.983, 0.984, 0.985)
 

@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from pruning.errors import PruningError
-from stages import claims, ours, ranking, recorded, results, seed_page
+from stages import results, seed_page
+from stages.literature import ours
+from stages.literature.published import load
 from stages.params import read
-from stages.published import load
+from stages.records import claims, ranking, recorded
 
 ROOT = Path(__file__).parents[3]
 SNIP = (0.983, 0.984, 0.985)

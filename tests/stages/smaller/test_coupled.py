@@ -67,8 +67,8 @@ def test_a_dry_run_counts_filters(inside, capsys):
 
 def test_a_budget_of_parameters_is_met_the_same_way_whatever_is_drawn(inside):
     """A random criterion draws alike for every sparsity that is tried, and in the end."""
-    from stages import coupled, masking, samples
-    from stages.export_params import Budget
+    from stages.fold import coupled, masking, samples
+    from stages.params.export_params import Budget
 
     study = read(inside.folder / "params.yaml")
     network = load(inside.folder / "work/dense/fold-0")

@@ -15,9 +15,9 @@ from pruning.compressed import read_compressed
 from pruning.facts import read_json
 from pruning.macs import macs
 from pruning.network import load
-from stages import summary
 from stages.export import export
 from stages.params import read
+from stages.reporting import summary
 from tests.stages.smaller.conftest import SMALLER
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
@@ -143,7 +143,7 @@ def test_all_forms_are_timed_side_by_side(study, exported):
 
 
 def test_the_report_says_what_was_gained(inside, exported, tmp_path):
-    from stages import gains_report
+    from stages.reporting import gains_report
 
     text = gains_report.write(read(inside.folder / "params.yaml"), tmp_path)
     facts = read_json(exported / "metrics.json")
@@ -161,8 +161,8 @@ def test_weights_masked_singly_take_less_on_disk(tmp_path):
     from pruning import masks as mask_tools
     from pruning.models import build
     from pruning.sparse_tensors import read_csr
-    from stages.export_params import Exporting
-    from stages.shrunk import counts, shrunk, write_files
+    from stages.fold.shrunk import counts, shrunk, write_files
+    from stages.params.export_params import Exporting
 
     torch.manual_seed(0)
     model = build({"factory": "digits_conv"})

@@ -1,0 +1,159 @@
+"""Folds side by side: forked workers of one thread each, with one progress bar for all."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import SynchronizedArray
+from typing import Any, Protocol
+
+from pruning.errors import PruningError
+from stages.engine import parallel, slots
+
+LINE_EVERY = 15.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+WATCH_EVERY = 5.0
+"""Seconds between two looks at how the folds' training goes."""
+
+
+class Report(Protocol):
+    """Tells how far a fold is."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say that `done` of `total` steps are done."""
+
+
+_shared: "SynchronizedArray[int] | None" = None
+
+
+def each_fold(
+    task: Callable[[int, Report], None],
+    folds: Sequence[int],
+    *,
+    label: str,
+    device: str = "cpu",
+    meanwhile: Callable[[], None] | None = None,
+    watch: Callable[[], None] | None = None,
+) -> None:
+    """Run `task(fold, report)` for every fold and raise the first error once all have stopped.
+
+    `meanwhile` is called in this process as soon as the workers are at work, and `watch` every few
+    seconds from then on. On an accelerator, and where several processes train one network, the
+    folds run one after the other in this process, which may not be forked.
+    """
+    if device != "cpu" or parallel.processes() > 1 or "fork" not in _start_methods():
+        for fold in folds:
+            with slots.slot():
+                task(fold, _bar_of_one(f"{label} fold {fold}"))
+        if meanwhile:
+            meanwhile()
+        return
+    context = get_context("fork")
+    counters = context.Array("q", 2 * len(folds))
+    workers = max(1, min(len(folds), slots.count(os.cpu_count() or 1)))
+    with ProcessPoolExecutor(workers, context, _start_worker, (counters,)) as pool:
+        futures = [pool.submit(_run, task, fold, index) for index, fold in enumerate(folds)]
+        if meanwhile:
+            meanwhile()
+        _follow(futures, counters, label, watch)
+    try:
+        for future in futures:
+            future.result()
+    except BrokenProcessPool:
+        raise PruningError(
+            f"{label}: the process of a fold was killed, perhaps for want of memory"
+        ) from None
+
+
+def _start_methods() -> list[str]:
+    import multiprocessing
+
+    return multiprocessing.get_all_start_methods()
+
+
+def _start_worker(counters: "SynchronizedArray[int]") -> None:
+    global _shared
+    from stages.command import die_with_parent
+
+    die_with_parent()
+    _shared = counters
+    # Two threads on a small network are ten times slower than one beside another worker. The
+    # variable is for a torch that is still to be imported, the call for one that is there.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _run(task: Callable[[int, Report], None], fold: int, index: int) -> None:
+    def report(done: int, total: int) -> None:
+        if _shared is not None:
+            _shared[2 * index], _shared[2 * index + 1] = done, total
+
+    with slots.slot():
+        task(fold, report)
+
+
+def _follow(
+    futures: "list[Future[None]]",
+    counters: "SynchronizedArray[int]",
+    label: str,
+    watch: Callable[[], None] | None,
+) -> None:
+    show, watched = _display(label), time.monotonic()
+    pending = set(futures)
+    while pending:
+        _, pending = wait(pending, timeout=0.2)
+        values = list(counters)
+        known = [total for total in values[1::2] if total]
+        # Folds that have not begun are taken to be as long as those that have.
+        total = sum(known) + (len(futures) - len(known)) * (max(known) if known else 0)
+        show(sum(values[::2]), total)
+        if watch and time.monotonic() - watched >= WATCH_EVERY:
+            watch()
+            watched = time.monotonic()
+    show(-1, -1)
+
+
+def _bar_of_one(label: str) -> Report:
+    return _display(label)
+
+
+def _display(label: str) -> Callable[[int, int], None]:
+    """Return what shows progress: a bar with rate and time left on a terminal, lines elsewhere."""
+    return _bar(label) if sys.stderr.isatty() else _lines(label)
+
+
+def _bar(label: str) -> Callable[[int, int], None]:
+    from tqdm import tqdm
+
+    bar: Any = tqdm(desc=label, unit="step", leave=False, dynamic_ncols=True)
+
+    def show(done: int, total: int) -> None:
+        if total < 0:
+            bar.close()
+            return
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show
+
+
+def _lines(label: str) -> Callable[[int, int], None]:
+    began = last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if total <= 0 or done <= 0 or now - last < LINE_EVERY:
+            return
+        last = now
+        rate = done / (now - began)
+        left = (total - done) / rate
+        print(f"{label}: {done}/{total} steps, {rate:.3g} a second, {left:.0f} s left", flush=True)
+
+    return show

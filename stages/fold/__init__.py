@@ -1,0 +1,1 @@
+"""What stages do with one fold's network: data, masks, training, recovery, measures."""

@@ -1,0 +1,1 @@
+"""Published results, and ours set beside them by one rule."""
