@@ -97,7 +97,9 @@ def test_a_truncated_idx_file_is_refused_by_name(tmp_path: Path, gzipped: bool, 
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip at all", gzip.compress(b"<html>not found</html>" * 9)]
+    "content",
+    [b"no gzip at all", gzip.compress(b"<html>not found</html>" * 9)],
+    ids=["no gzip", "a page, gzipped"],  # the bytes hold the time, which tells workers apart
 )
 def test_a_foreign_idx_file_is_refused_by_name(tmp_path: Path, content: bytes):
     raw = tmp_path / "MNIST" / "raw"
