@@ -142,9 +142,9 @@ def test_the_spectrum_and_the_course_of_isometry_are_there(study, runs, client):
 
 
 def test_a_huge_file_stays_with_dvc_and_leaves_its_hash(study, runs, client, monkeypatch):
-    from stages.tracking import log
+    from stages.tracking import log as logging
 
-    monkeypatch.setattr(log, "LARGE", 9)
+    monkeypatch.setattr(logging, "LARGE", 9)
     study.prepared(), study.dense()
     log(study.tuned("magnitude", 1))
     (run,) = runs(experiment="magnitude", fold="0")
