@@ -121,7 +121,7 @@ def test_two_steps_of_what_needs_a_gpu(name, images, tmp_path, monkeypatch):
     study = read(path)
     prepare(path)
     pretrain(params=path)
-    for experiment in study.experiments:
+    for experiment in study.experiments[:1]:  # the others differ by a row that other tests run
         snapshot(experiment, params=path)
         for stage in (prune, finetune, evaluate):
             stage(experiment, 1, params=path)
