@@ -28,11 +28,13 @@ def splicing(
     Source: Guo et al. 2016, "Dynamic Network Surgery for Efficient DNNs", equations 3 and 4.
 
     The network computes with W * mask while the gradient updates all of W. After step k, as long as
-    k < `stop` (three quarters of the run), the masks change with probability (1 + gamma k)^-power:
-    a weight goes where |W| <= low * T, comes back where |W| > high * T and else stays as it is. T
-    of a layer is max(mean + c * deviation, 0) of its |W| at the start, zeros left out; without `c`
-    it is such that the first change prunes the target sparsity of every layer. Departs from the
-    authors' Caffe code in that: there c is always given, and biases count in and are pruned.
+    k < `stop` (three quarters of the run), the masks change with probability (1 + gamma k)^-power.
+    With `c`: a weight goes where |W| <= low * T, comes back where |W| > high * T and else stays as
+    it is; T of a layer is max(mean + c * deviation, 0) of its |W| at the start, zeros left out, so
+    how much goes is what training makes of it. Without `c` every change keeps exactly the target
+    sparsity under the pruner's own criterion and allocation, and what is pruned is scored with W *
+    low / high: it comes back over the same margin. Departs from the authors' Caffe code in that:
+    there c is always given, and biases count in and are pruned.
     """
     _check(low, high, gamma)
     end = round(0.75 * training.steps) if stop is None else stop
@@ -62,16 +64,16 @@ class _Surgery:
     """All of the weights, and the masks through which the network sees them."""
 
     def __init__(self, training: Training, c: float | None, low: float, high: float) -> None:
+        self.training = training
         self.weights = training.weights()
         self.masks: Masks = training.current()
         self.low, self.high = low, high
         saved = training.saved("whole/")
         self.whole = saved or {n: w.detach().clone() for n, w in self.weights.items()}
-        thresholds = training.saved("threshold/")
-        self.thresholds = {
-            name: float(thresholds[name]) if thresholds else _threshold(name, w, c, low, training)
-            for name, w in self.weights.items()
-        }
+        limits = training.saved("threshold/")
+        self.thresholds: dict[str, float] = {name: float(limit) for name, limit in limits.items()}
+        if c is not None and not limits:
+            self.thresholds = {name: _threshold(name, w, c) for name, w in self.weights.items()}
         self._show()
 
     @contextmanager
@@ -88,14 +90,25 @@ class _Surgery:
                 handle.remove()
 
     def update(self) -> None:
-        """Prune and splice by the two thresholds."""
+        """Prune and splice: by the two thresholds, or exactly as many as the target asks for."""
+        self.masks = self._by_threshold() if self.thresholds else self._by_budget()
+        self._show()
+
+    def _by_threshold(self) -> Masks:
+        found: Masks = {}
         for name, weight in self.whole.items():
             size, threshold = weight.abs(), self.thresholds[name]
             mask = self.masks[name].to(weight.device)
-            self.masks[name] = (mask & (size > self.low * threshold)) | (
-                size > self.high * threshold
-            )
-        self._show()
+            found[name] = (mask & (size > self.low * threshold)) | (size > self.high * threshold)
+        return found
+
+    @torch.no_grad()
+    def _by_budget(self) -> Masks:
+        for name, weight in self.weights.items():
+            whole, mask = self.whole[name], self.masks[name].to(weight.device)
+            weight.copy_(torch.where(mask, whole, whole * (self.low / self.high)))
+        training = self.training
+        return dict(training.choose(training.model, training.sparsity, allow_regrowth=True))
 
     def state(self) -> dict[str, Tensor]:
         whole = {f"whole/{name}": weight for name, weight in self.whole.items()}
@@ -121,21 +134,12 @@ class _Surgery:
 
 
 @torch.no_grad()
-def _threshold(
-    name: str, weight: nn.Parameter, c: float | None, low: float, training: Training
-) -> float:
-    size = weight.abs().flatten().double()
+def _threshold(name: str, weight: nn.Parameter, c: float) -> float:
+    size = weight.abs().double()
     size = size[size > 0]
     if size.numel() == 0:
         raise PruningError(f"splicing: layer {name!r} holds nothing but zeros")
-    if c is not None:
-        return max(float(size.mean() + c * size.std(correction=0)), 0.0)
-    whole = weight.numel()
-    rank = round(training.sparsity * whole) - (whole - size.numel())
-    if rank < 1:
-        return 0.0
-    # Just above the weight of that rank, so that low * T is not below it by rounding.
-    return float(size.kthvalue(rank).values) / low * (1 + 1e-9)
+    return max(float(size.mean() + c * size.std(correction=0)), 0.0)
 
 
 def _check(low: float, high: float, gamma: float) -> None:

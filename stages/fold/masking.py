@@ -110,11 +110,14 @@ def check_target(masks: Mapping[str, Tensor], goal: float | None, choices: Prune
     """Refuse masks that miss their target by more than rounding: half a weight, or one a layer.
 
     Asked of every mask whose allocation has a budget in single weights; larger pieces and N:M keep
-    an exact number of pieces, a threshold and splicing have no budget.
+    an exact number of pieces, a threshold and splicing by a given `c` have no budget.
     """
     allocation, during = choices.allocation, choices.during["name"]
     slack = {"global": 0.5, "erk": 0.5, "layerwise": 0.5 * len(masks)}.get(allocation["name"])
-    exact = choices.granularity == "weight" and during in ("hard", "rigl", "set", "gradual")
+    budgeted = (
+        during in ("hard", "rigl", "set", "gradual", "splicing") and "c" not in choices.during
+    )
+    exact = choices.granularity == "weight" and budgeted
     if goal is None or slack is None or len(allocation) > 1 or not exact:
         return
     weights = sum(mask.numel() for mask in masks.values())

@@ -1,4 +1,5 @@
 from copy import deepcopy
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from pruning import masks as mask_tools
 from pruning.choices import resolve
 from pruning.during import Training
 from pruning.masks import dense
+from pruning.selection import keep_largest, kept_count
 
 EVERY_STEP = {"name": "splicing", "power": 0.0}
 
@@ -28,13 +30,18 @@ class Vector(nn.Module):
         return (self.weight * x).sum()
 
 
+def largest(model: nn.Module, sparsity: float, **_: Any) -> dict[str, Tensor]:
+    sizes = {name: weight.detach().abs() for name, weight in model.named_parameters()}
+    return keep_largest(sizes, kept_count(sum(map(Tensor.numel, sizes.values())), sparsity))
+
+
 def train(
     model: nn.Module, xs: list[list[float]], choice: dict[str, Any], **changes: Any
 ) -> tuple[list[list[float]], list[list[bool]]]:
     """Return the weights that the network shows and the masks, at the start and after each step."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     masks = dense(dict(model.named_parameters()))
-    settings = {"sparsity": 0.5, "steps": 1000, "steps_per_epoch": 10} | changes
+    settings = {"sparsity": 0.5, "steps": 1000, "steps_per_epoch": 10, "choose": largest} | changes
     training = Training(model, optimizer, masks, **settings)
     weights, seen = [], []
 
@@ -69,7 +76,8 @@ def test_a_pruned_weight_trains_on_unseen_and_comes_back_by_hand() -> None:
 def test_the_forward_pass_is_masked_and_the_gradient_is_not() -> None:
     model = Vector(1.0, 4.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay=0.1)
-    training = Training(model, optimizer, dense(dict(model.named_parameters())), 0.5, 100, 10)
+    masks = dense(dict(model.named_parameters()))
+    training = Training(model, optimizer, masks, 0.5, 100, 10, choose=largest)
     with resolve("during", {"name": "splicing", "stop": 1})(training) as course:
         for _ in range(2):
             optimizer.zero_grad()
@@ -83,26 +91,47 @@ def test_the_forward_pass_is_masked_and_the_gradient_is_not() -> None:
     mask_tools.verify(model, course.masks)
 
 
-@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9])
-def test_without_c_the_first_change_prunes_the_target_of_every_layer(
-    runs: Any, sparsity: float
-) -> None:
-    def look(step: int, course: Any) -> None:
-        for mask in course.masks.values() if step == 0 else ():
-            assert int((~mask).sum()) == round(sparsity * mask.numel())
+def test_without_c_what_is_pruned_returns_over_a_margin_and_the_budget_holds_by_hand() -> None:
+    # two of four stay; a pruned weight counts 0.9 / 1.1 of what it is
+    model = Vector(1.0, -2.0, 3.0, 4.0)
+    pushes = [[0.0, 1.2, 0.0, 0.0], [0.0, 0.6, 0.0, 0.0], [0.0, 0.0, 0.0, 0.75]]
+    weights, seen = train(model, pushes, EVERY_STEP)
+    # all of W: (1, -2, 3, 4), (1, -3.2, 3, 4), (1, -3.8, 3, 4), (1, -3.8, 3, 3.25)
+    assert seen[0] == [False, False, True, True]
+    assert seen[1] == [False, False, True, True]  # 3.2 x 0.9 / 1.1 = 2.62, below 3
+    assert seen[2] == [False, True, False, True]  # 3.11, above it
+    assert weights[2] == pytest.approx([0.0, -3.8, 0.0, 4.0])
+    assert seen[3] == [False, True, False, True]  # 3 is now 2.45
 
-    runs.run(runs.training(runs.network(), sparsity), "splicing", look)
+
+@pytest.mark.filterwarnings("ignore::pruning.pruner.LayerCollapse")
+@pytest.mark.parametrize("allocation", ["global", "layerwise"])
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9])
+def test_without_c_every_change_keeps_exactly_the_target(
+    runs: Any, sparsity: float, allocation: str
+) -> None:
+    training = runs.training(runs.network(), sparsity, choose=partial(prune, allocation=allocation))
+    sizes = [mask.numel() for mask in training.masks.values()]
+
+    def look(step: int, course: Any) -> None:  # noqa: ARG001
+        found = [int(mask.sum()) for mask in course.masks.values()]
+        if allocation == "global":
+            assert sum(found) == kept_count(sum(sizes), sparsity)
+        else:
+            assert found == [kept_count(size, sparsity) for size in sizes]
+
+    runs.run(training, EVERY_STEP, look)
 
 
 def test_what_an_earlier_round_pruned_counts_in_the_target(runs: Any) -> None:
     model = runs.network()
     masks = prune(model, 0.3, allocation="layerwise")
     mask_tools.apply(model, masks)
-    training = runs.training(model, 0.6, masks=masks, initial=0.3)
+    layerwise = partial(prune, allocation="layerwise")
+    training = runs.training(model, 0.6, masks=masks, initial=0.3, choose=layerwise)
     with resolve("during", "splicing")(training) as course:
-        assert all(
-            int((~mask).sum()) == round(0.6 * mask.numel()) for mask in course.masks.values()
-        )
+        found = course.masks.values()
+        assert all(int(mask.sum()) == kept_count(mask.numel(), 0.6) for mask in found)
 
 
 @given(st.floats(0, 3), st.lists(st.floats(-4, 4), min_size=2, max_size=20))
@@ -180,4 +209,4 @@ def test_bad_settings_are_refused(runs: Any, settings: dict[str, Any], message: 
 
 def test_a_layer_of_zeros_is_named() -> None:
     with pytest.raises(PruningError, match="splicing: layer 'weight' holds nothing but zeros"):
-        train(Vector(0.0, 0.0), [], EVERY_STEP)
+        train(Vector(0.0, 0.0), [], EVERY_STEP | {"c": 0.0})
