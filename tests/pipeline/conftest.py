@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
 
 SMALL = {
     "study": "small",
@@ -57,7 +58,9 @@ SMALL = {
 def environment(**more: str) -> dict[str, str]:
     """Return the environment of a study's commands: this one, with the environment's own tools."""
     paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **paths, **more}
+    # Under `make test` a study's own `make` is not a part of that one.
+    outer = {name: value for name, value in os.environ.items() if name not in MAKE}
+    return {**outer, **paths, **more}
 
 
 @dataclass
@@ -135,7 +138,16 @@ def edited(finished: Study) -> Iterator[Study]:
 @pytest.fixture
 def study(finished: Study, edited: Study) -> Iterator[Study]:
     """Return the finished study; put all of it back after the test, from DVC's cache."""
-    before = (finished.folder / "params.yaml").read_text()
+    before, lock = _files(finished), (finished.folder / "dvc.lock").read_bytes()
+    params = (finished.folder / "params.yaml").read_text()
     yield edited
-    (finished.folder / "params.yaml").write_text(before)
+    (finished.folder / "params.yaml").write_text(params)
     finished.repro()
+    for path in _files(finished) - before:  # outputs of stages that the test added
+        path.unlink()
+    (finished.folder / "dvc.lock").write_bytes(lock)
+
+
+def _files(study: Study) -> set[Path]:
+    outputs = ("data/prepared", "work", "results", "reports")
+    return {p for name in outputs for p in (study.folder / name).rglob("*") if p.is_file()}
