@@ -108,13 +108,13 @@ def prune_fold(
     network = load(fold_of(source(study, experiment, n), fold), foreign=True)
     network.model.to(sample.device)
     ended = targets.stopped(study, experiment, n)
-    masks, choices = dict(network.masks), study.method(experiment).prune
-    start = study, experiment, n, fold, sample, network.model, network.masks
-    goal = masking.goal_of_round(*start)
+    masks = dict(network.masks)
+    start = masking.Beginning(study, experiment, n, fold, sample, network.model, network.masks)
+    goal = masking.goal_of_round(start)
     if not ended:
-        masks = masking.masks_of_round(*start, goal)
-        if not choices.in_training:
-            masking.check_target(masks, goal, choices)
+        masks = masking.masks_of_round(start, goal)
+        if not start.choices.in_training:
+            masking.check_target(masks, goal, start.choices)
     mask_tools.apply(network.model, masks)
     loss, accuracy = evaluate(network.model, sample.validation())
     write(Network(network.model, masks, network.spec, network.input_shape), folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,28 @@ from stages.params import Params, Prune
 from stages.params.export_params import Budget
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """A round of one fold as it begins: the network to prune, and what earlier rounds pruned."""
+
+    study: Params
+    experiment: str
+    n: int
+    fold: int
+    sample: Samples
+    model: nn.Module
+    previous: Mapping[str, Tensor]
+
+    @property
+    def choices(self) -> Prune:
+        """Return the axes of the experiment."""
+        return self.study.method(self.experiment).prune
+
+    def chooser(self) -> Callable[..., Masks]:
+        """Return what makes the masks of this round."""
+        return chooser(self.study, self.experiment, self.fold, self.sample)
+
+
 def chooser(
     study: Params, experiment: str, fold: int, sample: Samples, *, on_collapse: str | None = None
 ) -> Callable[..., Masks]:
@@ -46,63 +69,49 @@ def chooser(
     return bound if choices.coupled is None else coupled.Coupled(bound, choices, sample)
 
 
-def goal_of_round(
-    study: Params,
-    experiment: str,
-    n: int,
-    fold: int,
-    sample: Samples,
-    model: nn.Module,
-    previous: Mapping[str, Tensor],
-) -> float | None:
+def goal_of_round(start: Beginning) -> float | None:
     """Return the sparsity that a round reaches: the one it names, or that of its budget.
 
     None where the allocation brings its own targets.
     """
-    aim = targets.target(study, experiment, n)
+    aim = targets.target(start.study, start.experiment, start.n)
     if not isinstance(aim, Budget):
         return aim
-    choose = chooser(study, experiment, fold, sample)
+    choose = start.chooser()
     if not isinstance(choose, coupled.Coupled):
-        raise PruningError(f"round {n} asks for {aim}; {experiment!r} takes no filters whole")
-    scored = _scored(study, experiment, fold, model, previous)
-    return coupled.sparsity_of(aim, choose, scored, previous)
+        name = start.experiment
+        raise PruningError(f"round {start.n} asks for {aim}; {name!r} takes no filters whole")
+    return coupled.sparsity_of(aim, choose, _scored(start), start.previous)
 
 
-def masks_of_round(
-    study: Params,
-    experiment: str,
-    n: int,
-    fold: int,
-    sample: Samples,
-    model: nn.Module,
-    previous: Mapping[str, Tensor],
-    goal: float | None,
-) -> Masks:
+def masks_of_round(start: Beginning, goal: float | None) -> Masks:
     """Return the masks that the prune stage hands on.
 
     Those of the experiment's target, shuffled within layers where the row asks for that control;
     where pruning happens during training, those of before; for a control of another experiment,
     the masks with which that one's round ended.
     """
-    choices = study.method(experiment).prune
-    if of := study.lender(experiment):
-        masks = dict(load(fold_of(tuned(of, n), fold), foreign=True).masks)
-        return _shuffled(masks, model, choices, sample, n) if choices.shuffle else masks
-    if choices.in_training:
-        kept = {name: weight.new_ones(weight.shape).bool() for name, weight in _up(model, choices)}
+    choices, previous = start.choices, start.previous
+    if of := start.study.lender(start.experiment):
+        lent = load(fold_of(tuned(of, start.n), start.fold), foreign=True)
+        masks = dict(lent.masks)
+    elif choices.in_training:
+        kept = {n: weight.new_ones(weight.shape).bool() for n, weight in _up(start.model, choices)}
         return {**kept, **previous}
-    model = _scored(study, experiment, fold, model, previous)
-    choose = chooser(study, experiment, fold, sample)
-    masks = choose(
-        model, goal, previous=dict(previous) or None, allow_regrowth=choices.allow_regrowth
-    )
-    return _shuffled(masks, model, choices, sample, n) if choices.shuffle else masks
+    else:
+        masks = start.chooser()(
+            _scored(start),
+            goal,
+            previous=dict(previous) or None,
+            allow_regrowth=choices.allow_regrowth,
+        )
+    return _shuffled(start, masks) if choices.shuffle else masks
 
 
-def _shuffled(masks: Masks, model: nn.Module, choices: Prune, sample: Samples, n: int) -> Masks:
-    places = layouts(model, dict(_up(model, choices)))
-    source = generator(sample.seed, "shuffle", n)
+def _shuffled(start: Beginning, masks: Masks) -> Masks:
+    choices = start.choices
+    places = layouts(start.model, dict(_up(start.model, choices)))
+    source = generator(start.sample.seed, "shuffle", start.n)
     return shuffle(masks, source, granularity=choices.granularity, layouts=places)
 
 
@@ -128,15 +137,13 @@ def check_target(masks: Mapping[str, Tensor], goal: float | None, choices: Prune
         )
 
 
-def _scored(
-    study: Params, experiment: str, fold: int, model: nn.Module, previous: Mapping[str, Tensor]
-) -> nn.Module:
+def _scored(start: Beginning) -> nn.Module:
     """Return the network whose weights are scored: the round's own, or rewound as a copy."""
-    if study.method(experiment).prune.score_weights != "rewound":
-        return model
-    rewound = deepcopy(model)
-    snapshot = snapshots.read(fold_of(start_of(experiment), fold) / "rewind.safetensors")
-    restore(rewound, snapshot, masks=previous)
+    if start.choices.score_weights != "rewound":
+        return start.model
+    rewound = deepcopy(start.model)
+    folder = fold_of(start_of(start.experiment), start.fold)
+    restore(rewound, snapshots.read(folder / "rewind.safetensors"), masks=start.previous)
     return rewound
 
 

@@ -3,17 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+from stages.params.parts import Count, Part, Share
+
 Format = Literal["program", "onnx", "compressed", "csr", "semi_structured"]
-
-
-class Part(BaseModel):
-    """A part of params.yaml: no unknown key, no silent conversion, never changed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Budget(Part):

@@ -3,18 +3,13 @@
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from stages.literature.seed_tables import LINES
+from stages.params.parts import Part
 
 Kind = Literal["weights", "params", "filters", "channels", "neurons"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Part(BaseModel):
-    """A part of the section: no unknown key, no silent conversion, never changed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Row(Part):

@@ -2,15 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Count = Annotated[int, Field(ge=1)]
-
-
-class Part(BaseModel):
-    """A part of params.yaml: no unknown key, no silent conversion, never changed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+from stages.params.parts import Count, Part
 
 
 class Isometry(Part):

@@ -21,8 +21,8 @@ def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
     sample = samples.of_fold(study, fold)
     network = load(fold_of(source(study, experiment, n), fold), foreign=True)
     choices = study.method(experiment).prune
-    start = study, experiment, n, fold, sample, network.model, network.masks
-    goal = masking.goal_of_round(*start)
+    start = masking.Beginning(study, experiment, n, fold, sample, network.model, network.masks)
+    goal = masking.goal_of_round(start)
     choose = masking.chooser(study, experiment, fold, sample, on_collapse="warn")
     rows = _rows(network, choose, goal, choices)
     width = max(len(row.layer) for row in rows)

@@ -1,0 +1,115 @@
+"""What the parts of params.yaml must have in common."""
+
+from typing import TYPE_CHECKING
+
+from stages.params import export_params, protocol
+from stages.params.methods import HOLDING, Round
+
+if TYPE_CHECKING:
+    from stages.params import Params
+
+
+def check(params: "Params") -> None:
+    """Refuse, with `ValueError`, rounds, lists and names that do not fit each other."""
+    _check_rounds(params.rounds)
+    _check_experiments(params)
+    for name in params.experiments:
+        _check_rewind(params, name)
+        _check_targets(params, name)
+    export_params.check_checkpoints(
+        params.checkpoints,
+        params.cross_validation.replicates,
+        [*params.snapshots.steps, *params.snapshots.epochs],
+    )
+    if params.papers is not None:
+        protocol.check(params.papers, params.experiments, params.data.name)
+
+
+def _check_rounds(rounds: list[Round]) -> None:
+    for index, entry in enumerate(rounds):
+        if (entry.n, entry.from_) != (index + 1, index):
+            raise ValueError(
+                f"rounds.{index}: n: {entry.n}, from: {entry.from_}; rounds count from 1 and each "
+                f"starts from the one before, so expected n: {index + 1}, from: {index}"
+            )
+    sparsities = [entry.sparsity for entry in rounds if entry.sparsity is not None]
+    if sparsities != sorted(sparsities):
+        raise ValueError(f"rounds: sparsities {sparsities} must not fall from round to round")
+    export_params.check_shares([entry.target for entry in rounds if entry.target is not None])
+
+
+def _check_experiments(params: "Params") -> None:
+    own = params.iterative + params.one_shot
+    placed = own + [each.experiment for each in params.controls]
+    if sorted(placed) != sorted(params.experiments) or len(set(placed)) != len(placed):
+        raise ValueError(
+            f"experiments {params.experiments} must be iterative {params.iterative}, one_shot "
+            f"{params.one_shot} or the controls of others {placed[len(own) :]}, each in one of the "
+            f"three lists"
+        )
+    for each in params.controls:
+        if each.of not in own:
+            raise ValueError(
+                f"controls: {each.of!r} has no masks of its own for {each.experiment!r}; choose "
+                f"from {', '.join(own)}"
+            )
+    for name in params.experiments:
+        if name not in params.methods:
+            raise ValueError(
+                f"experiments: {name!r} has no row in methods; choose from "
+                f"{', '.join(params.methods)}"
+            )
+    if params.control is not None and params.control not in params.experiments:
+        raise ValueError(
+            f"control: {params.control!r} is no experiment; choose from "
+            f"{', '.join(params.experiments)}, or null for none"
+        )
+    for name in params.export:
+        if name not in params.experiments:
+            raise ValueError(
+                f"export: {name!r} is no experiment; choose from {', '.join(params.experiments)}"
+            )
+    if params.export and "exporting" not in params.model_fields_set:
+        raise ValueError("export: the settings are missing; exporting: {} takes their defaults")
+    for name in params.experiments:
+        of = params.methods[name].control_of
+        if of is not None and of not in params.experiments:
+            raise ValueError(
+                f"methods.{name}.control_of: {of!r} is no experiment; choose from "
+                f"{', '.join(params.experiments)}"
+            )
+
+
+def _check_rewind(params: "Params", name: str) -> None:
+    rewind = params.methods[name].rewind
+    steps, epochs = [0, *params.snapshots.steps], [0, *params.snapshots.epochs]
+    if max(epochs) > params.training.epochs:
+        raise ValueError(
+            f"snapshots.epochs: {max(epochs)} comes after the end of training, which has "
+            f"{params.training.epochs} epochs"
+        )
+    kept = {"step": steps, "epoch": epochs}
+    for kind, at in rewind.items():
+        if kind in kept and at not in kept[kind]:
+            raise ValueError(
+                f"methods.{name}.rewind: no snapshot at {kind} {at}; snapshots keeps {kind}s "
+                f"{', '.join(map(str, kept[kind]))}"
+            )
+
+
+def _check_targets(params: "Params", name: str) -> None:
+    prune = params.methods[name].prune
+    if prune.fraction is not None or not prune.has_budget:
+        return
+    missing = [each.n for each in params.rounds if each.sparsity is None and each.target is None]
+    if missing:
+        raise ValueError(
+            f"methods.{name}: round {missing[0]} names no sparsity and the method no fraction"
+        )
+    budgets = [each for each in params.rounds if each.target is not None]
+    if budgets and (prune.coupled is None or prune.in_training):
+        raise ValueError(
+            f"methods.{name}: round {budgets[0].n} asks for {budgets[0].target}; that takes "
+            "filters that go whole before training: set prune.coupled to whole, sum, mean or max "
+            f"and prune.during to one of {', '.join(HOLDING)}"
+        )
