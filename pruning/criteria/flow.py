@@ -61,15 +61,23 @@ def _product(name: str, weight: Tensor, slope: Tensor) -> Tensor:
 def _absolute(model: nn.Module, params: Params, normalisation: str) -> dict[str, Tensor]:
     """Return parameters and buffers in float64, of which only `params` have gradients.
 
-    Parameters and, with `normalisation` eval, what normalising layers hold are absolute values.
+    Parameters and, with `normalisation` eval, what normalising layers hold are absolute values;
+    with `identity` nothing reads what these hold, so it is left out unless it is scored itself.
     """
+    skipped: set[str] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, NORMALISATIONS) and normalisation == "identity":
+            skipped.update(key for key, _ in module.named_parameters(name))
+            skipped.update(key for key, _ in module.named_buffers(name))
+    skipped -= set(params)
     values: dict[str, Tensor] = {
         name: _double(parameter, absolute=True).requires_grad_(name in params)
         for name, parameter in model.named_parameters()
+        if name not in skipped
     }
     for name, module in model.named_modules():
         for key, buffer in module.named_buffers(name, recurse=False):
-            if buffer.is_floating_point():
+            if buffer.is_floating_point() and key not in skipped:
                 absolute = isinstance(module, NORMALISATIONS) and normalisation == "eval"
                 values[key] = _double(buffer, absolute=absolute)
     return values
