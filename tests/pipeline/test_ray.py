@@ -1,12 +1,10 @@
-"""`python -m stages.run --engine ray` on a Ray of this machine, beside `dvc repro`."""
+"""`python -m stages.run --engine ray` on a Ray of this machine."""
 
 from importlib.util import find_spec
 
 import pytest
 
-from .conftest import SMALL, new_study
-from .test_caching import digest
-from .test_run import ran
+from .conftest import SMALL, new_study, same
 
 HAS_RAY = find_spec("ray") is not None
 
@@ -15,11 +13,8 @@ HAS_RAY = find_spec("ray") is not None
 def test_on_ray_the_same_stages_give_the_same_bytes_and_lock(tmp_path, finished):
     study = new_study(tmp_path / "small", SMALL)
     usual = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    assert ran(study, "--engine", "ray", "--jobs", "2", **usual) == finished.executed
-    for name in ("data/prepared", "work", "results", "reports"):
-        assert digest(study.folder / name) == digest(finished.folder / name), name
-    lock = (study.folder / "dvc.lock").read_text()
-    assert lock == (finished.folder / "dvc.lock").read_text()
+    assert study.ran("--engine", "ray", "--jobs", "2", **usual) == finished.executed
+    same(study, finished)
     assert "up to date" in study.run("dvc", "status").stdout
 
 

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 import yaml
 
-from .conftest import ROOT, new_study
+from .conftest import ROOT, RUNNING, new_study, same
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
@@ -53,6 +53,14 @@ def reproduced(study):
     """Return the study after `make repro`."""
     study.output = study.run("make", "repro").stdout
     return study
+
+
+def test_stages_run_executes_the_same_stages_and_leaves_the_same_bytes(reproduced, tmp_path):
+    study = new_study(tmp_path / "clone", shortened())
+    executed = study.ran("--jobs", "2", PRUNING_TRACKING="off")
+    assert executed == set(RUNNING.findall(reproduced.output))
+    same(study, reproduced)
+    assert "up to date" in study.run("dvc", "status").stdout
 
 
 def test_make_repro_ends_with_a_table_pictures_and_the_way_to_mlflow(reproduced):
