@@ -15,6 +15,7 @@ from stages.files import fold_of
 from stages.fold import masking, samples, targets
 from stages.params import Params, Prune
 from stages.prune import source
+from stages.reporting.wording import masks_of
 
 
 def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
@@ -45,8 +46,8 @@ def _aim(start: masking.Beginning, goal: float | None) -> str:
     """Return in words where the masks come from."""
     if targets.stopped(start.study, start.experiment, start.n):
         return "the schedule has stopped, the masks of before"
-    if of := start.study.lender(start.experiment):
-        return f"the masks of {of}" + (", shuffled within layers" if start.choices.shuffle else "")
+    if lent := masks_of(start.study, start.experiment):
+        return lent
     aim = "no target but its allocation's own" if goal is None else f"target sparsity {goal:g}"
     if start.choices.in_training:
         aim += f"; {start.choices.during['name']} chooses the masks later, while training"

@@ -9,7 +9,7 @@ import torch
 from pruning.errors import PruningError
 from pruning.network import load
 from stages import files, finetune, prune, snapshot
-from stages.reporting import dry_run, sanity
+from stages.reporting import dry_run, sanity, wording
 
 from .conftest import ROW, new, quiet
 
@@ -67,6 +67,13 @@ def test_the_masks_of_a_round_shuffled_and_under_fresh_weights(tiny):
 
 def test_it_counts_as_the_control_of_the_one_whose_masks_it_takes(tiny):
     assert sanity.controls(study_with(tiny)) == {"row": ["shuffled", "fresh"]}
+
+
+def test_the_report_says_whose_masks_they_are(tiny):
+    row, shuffled, fresh = wording.experiments(study_with(tiny)).splitlines()
+    assert row.startswith("- **row**: iterative, single weights by magnitude, global; then ")
+    assert shuffled.startswith("- **shuffled**: the masks of row, shuffled within layers; then ")
+    assert fresh.startswith("- **fresh**: the masks of row; then training from fresh weights")
 
 
 def test_its_runs_are_others_once_that_one_changes(tiny):
