@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+STUDY ?= .
 
 .PHONY: help install repro test lint ui sync clean
 
@@ -31,9 +32,9 @@ lint: $(INSTALLED) ## lint, format check, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-ui: $(INSTALLED) ## show the MLflow store of this folder in a browser
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true \
-	$(BIN)/mlflow server --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" --workers 1 --port 5000
+ui: $(INSTALLED) ## show the MLflow store of this folder, or of STUDY=papers/NAME, in a browser
+	cd "$(STUDY)" && MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true \
+	"$(CURDIR)/$(BIN)/mlflow" server --backend-store-uri "sqlite:///$$PWD/mlflow.db" --workers 1 --port 5000
 
 sync: $(INSTALLED) ## log into MLflow whatever its store lacks
 	$(BIN)/python -m stages.sync

@@ -1,5 +1,6 @@
 """Set all results side by side: table, pictures, report, and the networks handed on."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,14 @@ def _say(study: "Params") -> None:
     print(table(pd.read_csv(REPORTS / "accuracy.csv"), study.control))
     print(f"\nReport with pictures: {REPORTS / 'report.md'}")
     if study.tracking:
-        print("MLflow: `make ui`, then open http://127.0.0.1:5000")
+        print(f"MLflow: `{shown_by(study)}`, then open http://127.0.0.1:5000")
+
+
+def shown_by(study: "Params") -> str:
+    """Return the command that shows the study in MLflow: the Makefile is where the code is."""
+    if study.code == ".":
+        return "make ui"
+    return f"make -C {shlex.quote(study.code)} ui STUDY={shlex.quote(str(Path.cwd()))}"
 
 
 app = application(compare)

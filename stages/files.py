@@ -116,15 +116,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def output(folder: Path, manifest: Manifest, only: int | None = None) -> Iterator[Path]:
     """Yield a new folder that takes the place of `folder`, manifest and all, once it is whole.
 
-    With `only` one fold is computed; the others are taken from what is there.
+    With `only` one fold is computed; the others are taken from what is there, if it is of the same
+    settings and inputs.
     """
     with whole(folder) as partial:
-        if only is not None:
+        if only is not None and _key(folder) == manifest.facts()["key"]:
             for other in sorted(folder.glob("fold-*")):
                 if other.name != f"fold-{only}":
                     shutil.copytree(other, partial / other.name)
         yield partial
         write_json(partial / "manifest.json", manifest.facts())
+
+
+def _key(folder: Path) -> str | None:
+    """Return the key of an output folder, if there is one."""
+    return read_manifest(folder)["key"] if (folder / "manifest.json").is_file() else None
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -28,7 +28,7 @@ def finetune(
     """Train a round's pruned network again, its masks enforced."""
     with one_line_errors():
         from stages import groups
-        from stages.engine import folds
+        from stages.engine import folds, parallel
         from stages.files import PREPARED, Manifest, pruned, start_of, tuned
         from stages.params import read
 
@@ -53,8 +53,9 @@ def finetune(
         folder = tuned(experiment, round_)
         task = partial(recover_fold, study, experiment, round_)
         folds.run(task, study, manifest, folder, only=fold, training=True)
-        for replicate in manifest.folds if fold is None else [fold]:
-            print(line(folder, round_, replicate))
+        if parallel.rank() == 0:  # to the others the folder may not be there yet
+            for replicate in manifest.folds if fold is None else [fold]:
+                print(line(folder, round_, replicate))
 
 
 def recover_fold(

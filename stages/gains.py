@@ -42,6 +42,7 @@ def exported_place(study: "Params", experiment: str) -> "Place":
 
     study.method(experiment)
     facts = read_manifest(exported(experiment))
+    study.round(facts["round"])
     return Place(experiment, facts["round"], facts["params"]["fold"])
 
 

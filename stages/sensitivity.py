@@ -78,6 +78,7 @@ def measure_fold(
 
     sample = samples.of_fold(study, fold)
     network = load(fold_of(start_of(experiment), fold), foreign=True)
+    network.model.to(sample.device)
     found = masking.chooser(study, experiment, fold, sample, on_collapse="warn")
     choose = found.bound if isinstance(found, coupled.Coupled) else found  # a layer alone
     choices = study.method(experiment).prune

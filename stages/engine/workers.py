@@ -44,14 +44,14 @@ def each_fold(
 
     `meanwhile` is called in this process as soon as the workers are at work, and `watch` every few
     seconds from then on. On an accelerator, and where several processes train one network, the
-    folds run one after the other in this process, which may not be forked.
+    folds run one after the other in this process, which may not be forked: after `meanwhile`.
     """
+    look = _now_and_then(watch)
     if device != "cpu" or parallel.processes() > 1 or "fork" not in _start_methods():
-        for fold in folds:
-            with slots.slot():
-                task(fold, _bar_of_one(f"{label} fold {fold}"))
         if meanwhile:
             meanwhile()
+        for fold in folds:
+            _run_here(task, fold, f"{label} fold {fold}", look)
         return
     context = get_context("fork")
     counters = context.Array("q", 2 * len(folds))
@@ -60,7 +60,7 @@ def each_fold(
         futures = [pool.submit(_run, task, fold, index) for index, fold in enumerate(folds)]
         if meanwhile:
             meanwhile()
-        _follow(futures, counters, label, watch)
+        _follow(futures, counters, label, look)
     try:
         for future in futures:
             future.result()
@@ -102,9 +102,9 @@ def _follow(
     futures: "list[Future[None]]",
     counters: "SynchronizedArray[int]",
     label: str,
-    watch: Callable[[], None] | None,
+    look: Callable[[], None],
 ) -> None:
-    show, watched = _display(label), time.monotonic()
+    show = _display(label)
     pending = set(futures)
     while pending:
         _, pending = wait(pending, timeout=0.2)
@@ -113,14 +113,37 @@ def _follow(
         # Folds that have not begun are taken to be as long as those that have.
         total = sum(known) + (len(futures) - len(known)) * (max(known) if known else 0)
         show(sum(values[::2]), total)
-        if watch and time.monotonic() - watched >= WATCH_EVERY:
-            watch()
-            watched = time.monotonic()
+        look()
     show(-1, -1)
 
 
-def _bar_of_one(label: str) -> Report:
-    return _display(label)
+def _run_here(
+    task: Callable[[int, Report], None], fold: int, label: str, look: Callable[[], None]
+) -> None:
+    show = _display(label)
+
+    def report(done: int, total: int) -> None:
+        show(done, total)
+        look()
+
+    try:
+        with slots.slot():
+            task(fold, report)
+    finally:
+        show(-1, -1)
+
+
+def _now_and_then(watch: Callable[[], None] | None) -> Callable[[], None]:
+    """Return what calls `watch` if the last time, or the beginning, is long enough ago."""
+    watched = time.monotonic()
+
+    def look() -> None:
+        nonlocal watched
+        if watch and time.monotonic() - watched >= WATCH_EVERY:
+            watch()
+            watched = time.monotonic()
+
+    return look
 
 
 def _display(label: str) -> Callable[[int, int], None]:

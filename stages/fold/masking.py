@@ -37,6 +37,8 @@ class Beginning:
     sample: Samples
     model: nn.Module
     previous: Mapping[str, Tensor]
+    on_collapse: str | None = None
+    """What happens where a layer loses all; None for what the row says."""
 
     @property
     def choices(self) -> Prune:
@@ -45,7 +47,8 @@ class Beginning:
 
     def chooser(self) -> Callable[..., Masks]:
         """Return what makes the masks of this round."""
-        return chooser(self.study, self.experiment, self.fold, self.sample)
+        found = self.study, self.experiment, self.fold, self.sample
+        return chooser(*found, on_collapse=self.on_collapse)
 
 
 def chooser(

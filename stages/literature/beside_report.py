@@ -64,7 +64,7 @@ def tables(answered: "pd.DataFrame", level: int = 3) -> str:
     for name, lines in answered.groupby("experiment", sort=False):
         method = lines["our_method"].iloc[0]
         told = f" ({method})" if method != name else ""
-        parts += [f"{'#' * level} {name}{told}", to_markdown(lines, rule=False, without=SAID_ONCE)]
+        parts += [f"{'#' * level} {name}{told}", to_markdown(lines, without=SAID_ONCE)]
     return "\n\n".join(part.strip() for part in parts) or "No published result within reach."
 
 

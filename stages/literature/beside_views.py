@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.literature.beside import RECODED, SERIES, alike, check
 from stages.literature.lookup import canonical, plain
-from stages.literature.verdict import NOT_COMPARABLE, RULE, SELECTIONS, summarise
+from stages.literature.verdict import NOT_COMPARABLE, SELECTIONS, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +19,8 @@ COLOURS = ("#1b6ca8", "#d1602d", "#3c8d5a", "#8a4f9e", "#b5302f", "#b08d1a", "#1
 TICKS = (0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 
 
-def to_markdown(table: "pd.DataFrame", *, rule: bool = True, without: Collection[str] = ()) -> str:
-    """Write a table of `beside` for a report, the rule above it; percent and accuracy points.
+def to_markdown(table: "pd.DataFrame", *, without: Collection[str] = ()) -> str:
+    """Write a table of `beside` for a report, in percent and accuracy points.
 
     Columns named in `without` are left out.
     """
@@ -32,7 +32,7 @@ def to_markdown(table: "pd.DataFrame", *, rule: bool = True, without: Collection
         text = shown.to_markdown(index=False, disable_numparse=True)
     else:
         text = "No published row to compare with."
-    return f"{RULE}\n\n{text}\n" if rule else f"{text}\n"
+    return f"{text}\n"
 
 
 def picture(

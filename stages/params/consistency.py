@@ -15,6 +15,7 @@ def check(params: "Params") -> None:
     _check_experiments(params)
     for name in params.experiments:
         _check_rewind(params, name)
+        _check_batches(params, name)
         _check_targets(params, name)
     export_params.check_checkpoints(
         params.checkpoints,
@@ -95,6 +96,17 @@ def _check_rewind(params: "Params", name: str) -> None:
                 f"methods.{name}.rewind: no snapshot at {kind} {at}; snapshots keeps {kind}s "
                 f"{', '.join(map(str, kept[kind]))}"
             )
+
+
+def _check_batches(params: "Params", name: str) -> None:
+    """Steps are what a schedule resumes at, and in other batches they are of another epoch."""
+    finetune, size = params.methods[name].finetune, params.training.batch_size
+    if finetune.resume == "rewound" and finetune.batch_size not in (None, size):
+        raise ValueError(
+            f"methods.{name}.finetune.batch_size: {finetune.batch_size} with resume: rewound, "
+            f"which counts steps of training.batch_size: {size}; use {size}, or resume: start or "
+            f"end"
+        )
 
 
 def _check_targets(params: "Params", name: str) -> None:

@@ -11,6 +11,9 @@ from stages.params.training import LearningRate, Optimizer
 HOLDING = ("hard", "none", "rigl", "set", "slimming")
 """What can happen during training that starts from masks which already are at the target."""
 
+FIXED = ("hard", "none", "slimming")
+"""What leaves the masks with which training starts as they are to its end."""
+
 
 class Round(Part):
     """One round: its number, the round that it starts from, the sparsity that it reaches."""
@@ -151,6 +154,16 @@ class Method(Part):
     control_of: Name | None = None
     prune: Prune
     finetune: Finetune
+
+    @model_validator(mode="after")
+    def _keeps_what_fits_the_masks(self) -> "Method":
+        during = self.prune.during["name"]
+        if self.finetune.keep == "best" and during not in FIXED:
+            raise ValueError(
+                f"finetune.keep: best has the weights of an epoch before the last masks of "
+                f"prune.during: {during}; keep: last, or during: {', '.join(FIXED)}"
+            )
+        return self
 
 
 class Control(Part):

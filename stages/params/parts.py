@@ -10,8 +10,8 @@ from stages.params import settings
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What DVC may put into commands and paths."""
 
-RESERVED = ("dense", "gains", "sparsity", "sensitivity")
-"""Names of folders and of a column that the pipeline itself uses beside the experiments'."""
+RESERVED = ("dense", "gains", "given", "checked.json", "sparsity", "sensitivity")
+"""Names in work/ and results/, and of a column, that the pipeline uses beside the experiments'."""
 
 
 class Part(BaseModel):

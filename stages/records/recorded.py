@@ -72,8 +72,10 @@ def read(folder: Path) -> Record:
     settings = [each.model_dump(exclude={"papers"}) for each in (params, ran)]
     results = _results(record / RESULTS)
     facts, runs = _facts(record / FACTS), _runs(record / RUNS)
-    # what was run is what counts: only the words about it are taken from the file of today
+    # what was run is what counts: only words that are not about the run are those of today's file
     papers = params.papers if settings[0] == settings[1] else ran.papers
+    if papers and ran.papers:
+        papers = papers.model_copy(update={"departures": ran.papers.departures})
     ran = ran.model_copy(update={"papers": papers})
     return Record(folder.name, ran, results, facts, runs, settings[0] != settings[1])
 

@@ -1,7 +1,8 @@
 """What a round would prune, layer by layer, before anything is written."""
 
 import warnings
-from collections.abc import Callable
+
+import torch
 
 from pruning.coupling.groups import channels
 from pruning.errors import PruningError
@@ -11,44 +12,57 @@ from pruning.prunables import prunable
 from pruning.pruner import LayerCollapse
 from pruning.types import Masks
 from stages.files import fold_of
-from stages.fold import masking, samples
+from stages.fold import masking, samples, targets
 from stages.params import Params, Prune
 from stages.prune import source
+from stages.reporting.wording import masks_of
 
 
 def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
     """Return the lines of a dry run of one fold: matched tensors, their loss, couplings, deaths."""
     sample = samples.of_fold(study, fold)
     network = load(fold_of(source(study, experiment, n), fold), foreign=True)
-    choices = study.method(experiment).prune
-    start = masking.Beginning(study, experiment, n, fold, sample, network.model, network.masks)
+    model = network.model.to(sample.device)
+    start = masking.Beginning(
+        study, experiment, n, fold, sample, model, network.masks, on_collapse="warn"
+    )
+    choices = study.method(study.lender(experiment) or experiment).prune
     goal = masking.goal_of_round(start)
-    choose = masking.chooser(study, experiment, fold, sample, on_collapse="warn")
-    rows = _rows(network, choose, goal, choices)
+    rows = losses(model, _masks(start, goal, choices), choices.granularity)
     width = max(len(row.layer) for row in rows)
-    aim = "no target but its allocation's own" if goal is None else f"target sparsity {goal:g}"
-    lines = [f"{experiment}, round {n}, fold {fold}: {aim}, nothing is written"]
+    lines = [f"{experiment}, round {n}, fold {fold}: {_aim(start, goal)}, nothing is written"]
     lines += [_line(row, width, choices.granularity) for row in rows]
     matched = {row.layer for row in rows}
-    others = [name for name, _ in network.model.named_parameters() if name not in matched]
+    others = [name for name, _ in model.named_parameters() if name not in matched]
     lines.append(f"not up for pruning: {', '.join(others) or 'nothing'}")
     dead = [row.layer for row in rows if row.dies]
     lines.append(f"would die: {', '.join(dead) or 'no layer'}")
     if choices.granularity in ("filter", "channel"):
-        lines += _couplings(network)
+        lines += _couplings(network, sample.device)
     return lines
 
 
-def _rows(
-    network: Network, choose: Callable[..., Masks], goal: float | None, choices: Prune
-) -> list[Planned]:
-    """Return what each layer that is up for pruning would lose."""
-    previous = dict(network.masks) or None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapse)
-        masks = choose(network.model, goal, previous=previous)
-    params = prunable(network.model, only=choices.only, skip=choices.skip)
-    return losses(network.model, {name: masks[name] for name in params}, choices.granularity)
+def _aim(start: masking.Beginning, goal: float | None) -> str:
+    """Return in words where the masks come from."""
+    if targets.stopped(start.study, start.experiment, start.n):
+        return "the schedule has stopped, the masks of before"
+    if lent := masks_of(start.study, start.experiment):
+        return lent
+    aim = "no target but its allocation's own" if goal is None else f"target sparsity {goal:g}"
+    if start.choices.in_training:
+        aim += f"; {start.choices.during['name']} chooses the masks later, while training"
+    return aim
+
+
+def _masks(start: masking.Beginning, goal: float | None, choices: Prune) -> Masks:
+    """Return the masks that `prune` would write, of the layers that are up for pruning."""
+    masks = dict(start.previous)
+    if not targets.stopped(start.study, start.experiment, start.n):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LayerCollapse)
+            masks = masking.masks_of_round(start, goal)
+    up = prunable(start.model, only=choices.only, skip=choices.skip)
+    return {name: masks[name] for name in up}
 
 
 def _line(row: Planned, width: int, granularity: str) -> str:
@@ -61,12 +75,11 @@ def _line(row: Planned, width: int, granularity: str) -> str:
     )
 
 
-def _couplings(network: Network) -> list[str]:
+def _couplings(network: Network, device: torch.device) -> list[str]:
     """Say which layers' filters go together, and what pins others."""
-    import torch
-
+    example = torch.zeros(2, *network.input_shape, device=device)
     try:
-        groups = channels(network.model, (torch.zeros(2, *network.input_shape),))
+        groups = channels(network.model, (example,))
     except PruningError as error:
         return [f"couplings unknown: {error}"]
     lines = ["coupled (go together or stay together):"]

@@ -31,7 +31,8 @@ def markdown(
         "## Accuracy against sparsity",
         "![test accuracy against sparsity](accuracy.png)",
         "Solid: iterative, each round starts from the round before. Dashed: one-shot, each round "
-        "starts from the dense network. Bars: one standard deviation over the folds.",
+        "starts from the dense network, or a control of another. Bars: one standard deviation over "
+        "the folds.",
         *_iterative_part(params),
         "## What is left of each layer",
         "![density of each layer at the last round](layers.png)",

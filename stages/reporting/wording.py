@@ -5,6 +5,8 @@ from typing import Any
 
 from stages.params import Finetune, Method, Params
 
+SHUFFLED = ", shuffled within layers"
+
 
 def training(params: Params) -> str:
     """Return how the dense network is trained, in a sentence."""
@@ -22,18 +24,28 @@ def experiments(params: Params) -> str:
     return "\n".join(_experiment(params, name) for name in params.experiments)
 
 
+def masks_of(params: Params, name: str) -> str:
+    """Return whose masks an experiment takes, in words; "" if it makes its own."""
+    of, shuffled = params.lender(name), params.method(name).prune.shuffle
+    return f"the masks of {of}" + (SHUFFLED if shuffled else "") if of else ""
+
+
 def _experiment(params: Params, name: str) -> str:
     method = params.method(name)
     prune = method.prune
-    chain = "iterative" if name in params.iterative else "one-shot"
-    piece = "single weights" if prune.granularity == "weight" else f"{prune.granularity}s"
     control = " (the control)" if name == params.control else ""
     of = f" (a control of {method.control_of})" if method.control_of else ""
+    masks = masks_of(params, name) or _own_masks(params, name)
     meanwhile = "" if prune.during["name"] == "hard" else f", {_choice(prune.during)} in training"
-    return (
-        f"- **{name}**{control}{of}: {chain}, {piece} by {_choice(prune.criterion)}, "
-        f"{_choice(prune.allocation)}{meanwhile}; then {_recovery(method, params)}."
-    )
+    return f"- **{name}**{control}{of}: {masks}{meanwhile}; then {_recovery(method, params)}."
+
+
+def _own_masks(params: Params, name: str) -> str:
+    prune = params.method(name).prune
+    chain = "iterative" if name in params.iterative else "one-shot"
+    piece = "single weights" if prune.granularity == "weight" else f"{prune.granularity}s"
+    chosen = f"{chain}, {piece} by {_choice(prune.criterion)}, {_choice(prune.allocation)}"
+    return chosen + (SHUFFLED if prune.shuffle else "")
 
 
 def _recovery(method: Method, params: Params) -> str:

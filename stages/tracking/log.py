@@ -91,13 +91,24 @@ def _log_content(
     """Log params, metrics, curves, files and data of one fold; all of the folder without folds."""
     base = record.folder if fold is None else record.folder / f"fold-{fold}"
     found = facts(base)
-    write_params(store, run, flat(record.params, record.stage), record.place)
+    _log_params(store, record, run)
     metrics = [(name, value, record.round) for name, value in numbers(found).items()]
     courses = [row for name in COURSES for row in rows(base / name)]
     points = metrics + curves(courses, record.level)
     write(store, run, metrics=points, tags=_tags(record, found))
     _log_files(store, record, run, base, files)
     _log_data(store, record, run)
+
+
+def _log_params(store: Store, record: Record, run: Any) -> None:
+    """Log the folder's settings, and those of what it was made from that has another run.
+
+    A source that a change of settings leaves as it is keeps the run of the settings before it.
+    """
+    write_params(store, run, flat(record.params, record.stage), record.place)
+    for source in upstream(record, store.home):
+        if source.experiment == record.experiment and source.group_key != record.group_key:
+            write_params(store, run, flat(source.params, source.stage), source.place)
 
 
 def _tags(record: Record, found: Mapping[str, Any]) -> dict[str, str]:
@@ -147,7 +158,7 @@ def _log_summary(store: Store, record: Record, parent: Any) -> None:
         return
     found = [facts(record.folder / f"fold-{fold}") for fold in record.folds]
     mean = summary([numbers(each) for each in found])
-    write_params(store, parent, flat(record.params, record.stage), record.place)
+    _log_params(store, record, parent)
     average = {name: mean.get(f"{name}_mean") for name in ("weights_kept", "weights")}
     told = line(record, {**found[0], **average})
     points = [(name, value, record.round) for name, value in mean.items()]

@@ -33,7 +33,7 @@ def files(folder) -> list[str]:
 def test_two_processes_leave_the_files_of_one_and_its_weights_but_for_rounding(study):
     folder, alone = study.folder / "work/at-once/round-2/tuned", study.folder / "alone"
     study.stage("finetune", *ROUND)
-    shutil.copytree(folder, alone)
+    shutil.move(folder, alone)
     said = study.stage("finetune", *ROUND, PRUNING_PROCESSES="2")
     assert "Traceback" not in said.stdout + said.stderr
     assert said.stdout.count("weights kept") == 1  # rank 0 alone speaks

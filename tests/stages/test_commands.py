@@ -1,8 +1,11 @@
 """Every stage is a command that answers `--help` before anything heavy is imported."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from stages import compare
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("check", "prepare", "pretrain", "snapshot", "prune", "finetune", "evaluate", "compare")
@@ -46,3 +49,14 @@ def test_every_stage_of_the_pipeline_is_such_a_command():
     assert set(STAGES) <= called <= set(commands())
     for name in commands():
         assert 'if __name__ == "__main__":\n    app()' in (ROOT / f"stages/{name}.py").read_text()
+
+
+def test_a_study_elsewhere_is_shown_in_mlflow_by_the_makefile_where_the_code_is(tiny, monkeypatch):
+    study, folder = tiny.params(code=str(ROOT)), tiny.home / "a study"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    make, *arguments = shlex.split(compare.shown_by(study))
+    told = subprocess.run([make, "-n", *arguments], capture_output=True, text=True, check=True)
+    assert f'cd "{folder}" && ' in told.stdout
+    assert '"sqlite:///$PWD/mlflow.db"' in told.stdout
+    assert compare.shown_by(tiny.params()) == "make ui"

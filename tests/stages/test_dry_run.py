@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pruning.network import load
 from stages.reporting import dry_run
 from tests.stages.one_fold import Study, params
 
@@ -42,3 +43,23 @@ def test_what_would_die_is_named_and_nothing_is_coupled_between_single_weights(s
     assert any(line.startswith("not up for pruning: bn1.weight, ") for line in lines)
     assert any("linear.weight" in line for line in lines if line.startswith("not up"))
     assert not any(line.startswith("coupled") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("prune", "aim"),
+    [
+        ({"score_weights": "rewound"}, "target sparsity 0.5"),
+        (
+            {"during": "gradual"},
+            "target sparsity 0.5; gradual chooses the masks later, while training",
+        ),
+    ],
+)
+def test_what_is_listed_is_what_prune_writes(tiny, prune, aim):
+    params = tiny.params({"prune": prune})
+    tiny.start(params)
+    first, *lines = dry_run.report(params, "row", 1, 0)
+    assert first == f"row, round 1, fold 0: {aim}, nothing is written"
+    for line, (name, mask) in zip(lines, load(tiny.prune(params)).masks.items(), strict=False):
+        assert line.split()[0] == name
+        assert f" keeps {int(mask.sum())} of {mask.numel()} weights" in line

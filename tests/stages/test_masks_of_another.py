@@ -9,7 +9,7 @@ import torch
 from pruning.errors import PruningError
 from pruning.network import load
 from stages import files, finetune, prune, snapshot
-from stages.reporting import sanity
+from stages.reporting import dry_run, sanity, wording
 
 from .conftest import ROW, new, quiet
 
@@ -56,6 +56,10 @@ def test_the_masks_of_a_round_shuffled_and_under_fresh_weights(tiny):
         for name, mask in theirs.items():
             assert int(shuffled[name].sum()) == int(mask.sum())
             assert not torch.equal(shuffled[name], mask)
+    said = dry_run.report(study, "shuffled", 2, 0)
+    assert said[0].startswith("shuffled, round 2, fold 0: the masks of row, shuffled within layers")
+    for line, mask in zip(said[1:], theirs.values(), strict=False):
+        assert f" keeps {int(mask.sum())} of " in line
     facts = json.loads((files.tuned("fresh", 2) / "fold-0" / "metrics.json").read_text())
     assert facts["sparsity"] == facts["target_sparsity"] == pytest.approx(0.8, abs=1e-4)
     assert not facts["stopped"]
@@ -63,6 +67,13 @@ def test_the_masks_of_a_round_shuffled_and_under_fresh_weights(tiny):
 
 def test_it_counts_as_the_control_of_the_one_whose_masks_it_takes(tiny):
     assert sanity.controls(study_with(tiny)) == {"row": ["shuffled", "fresh"]}
+
+
+def test_the_report_says_whose_masks_they_are(tiny):
+    row, shuffled, fresh = wording.experiments(study_with(tiny)).splitlines()
+    assert row.startswith("- **row**: iterative, single weights by magnitude, global; then ")
+    assert shuffled.startswith("- **shuffled**: the masks of row, shuffled within layers; then ")
+    assert fresh.startswith("- **fresh**: the masks of row; then training from fresh weights")
 
 
 def test_its_runs_are_others_once_that_one_changes(tiny):

@@ -132,14 +132,15 @@ def test_a_bad_setting_is_refused_by_key_value_and_choices(tmp_path, key, value,
         assert part in text
 
 
+RESERVED = ["dense", "given", "checked.json"]
 BAD_NAMES = ["a; touch pwned", "$(touch pwned)", "a b", "../../victim", "/etc", "..", ".", "-rf"]
 
 
-@pytest.mark.parametrize("name", [*BAD_NAMES, "", "a\n", "`x`", "a|b", "a/b", "a\\b", "dense"])
+@pytest.mark.parametrize("name", [*BAD_NAMES, "", "a\n", "`x`", "a|b", "a/b", "a\\b", *RESERVED])
 def test_a_name_that_would_be_a_path_or_a_command_is_refused(tmp_path, name):
     text = refusal(write(tmp_path, {"experiments": [name], "iterative": [name]}))
     assert text.startswith(f"experiments.0: {name!r}")
-    if name != "dense":
+    if name not in RESERVED:
         assert refusal(write(tmp_path, {"study": name})).startswith(f"study: {name!r}")
 
 
@@ -151,6 +152,23 @@ def test_rounds_count_from_one_and_never_fall(tmp_path):
 def test_an_experiment_is_either_iterative_or_one_shot(tmp_path):
     assert "each in one of the three lists" in refusal(write(tmp_path, {"one_shot": ["row"]}))
     assert "each in one of the three lists" in refusal(write(tmp_path, {"iterative": []}))
+
+
+def test_the_best_epoch_is_kept_where_all_epochs_have_the_same_masks(tmp_path):
+    best = {"epochs": 1, "keep": "best"}
+    changes = {f"{ROW}.finetune": best, f"{ROW}.prune": {"during": "rigl"}}
+    text = refusal(write(tmp_path, changes))
+    assert text.startswith(f"{ROW}: finetune.keep: best ")
+    assert text.endswith("prune.during: rigl; keep: last, or during: hard, none, slimming")
+    read(write(tmp_path, {f"{ROW}.finetune": best}))
+
+
+def test_a_schedule_resumes_at_steps_of_the_same_batches(tmp_path):
+    changes = {f"{ROW}.finetune": {"resume": "rewound", "batch_size": 32}}
+    text = refusal(write(tmp_path, changes))
+    assert text.startswith(f"{ROW}.finetune.batch_size: 32 with resume: rewound, ")
+    assert text.endswith("training.batch_size: 64; use 64, or resume: start or end")
+    read(write(tmp_path, {f"{ROW}.finetune": {"resume": "rewound", "batch_size": 64}}))
 
 
 @pytest.mark.parametrize(

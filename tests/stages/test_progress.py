@@ -10,6 +10,8 @@ import sys
 import termios
 from pathlib import Path
 
+from stages.engine import workers
+
 ROOT = Path(__file__).parents[2]
 
 WORK = """
@@ -91,3 +93,20 @@ def test_a_fold_whose_process_is_killed_is_told():
     assert done.returncode != 0
     told = "finetune row round 1: the process of a fold was killed, perhaps for want of memory"
     assert done.stderr.splitlines()[-1] == f"pruning.errors.PruningError: {told}"
+
+
+def test_folds_one_after_the_other_are_watched_from_the_first_on(monkeypatch):
+    monkeypatch.setattr(workers, "WATCH_EVERY", 0.0)
+    monkeypatch.setattr(workers, "_display", lambda label: lambda *step: said.append((label, step)))
+    said: list = []
+    workers.each_fold(
+        lambda fold, report: report(fold, 2),
+        [0, 1],
+        label="finetune",
+        device="cuda",
+        meanwhile=lambda: said.append("opened"),
+        watch=lambda: said.append("watched"),
+    )
+    folds = [("finetune fold 0", (0, 2)), ("finetune fold 1", (1, 2))]
+    ends = [(label, (-1, -1)) for label, _ in folds]
+    assert said == ["opened", folds[0], "watched", ends[0], folds[1], "watched", ends[1]]

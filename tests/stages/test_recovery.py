@@ -1,6 +1,7 @@
 """Every recovery is a point of weights x resume; each is seen at the start of its training."""
 
 import csv
+import shutil
 from itertools import product
 
 import pytest
@@ -169,3 +170,15 @@ def test_fresh_weights_are_drawn_by_the_initialisation_and_anew_each_round(tiny,
         drawn.append(seen.model[LAYER])
     mask = load(files.pruned("row", 2) / "fold-0").masks[LAYER]
     assert not torch.equal(drawn[0][mask], drawn[1][mask])
+
+
+def test_of_several_processes_one_alone_reads_what_it_has_put_in_place(tiny, monkeypatch, capsys):
+    from stages import finetune
+    from stages.engine import folds
+
+    tiny.params()
+    shutil.rmtree(files.tuned("row", 1), ignore_errors=True)
+    monkeypatch.setattr(folds, "run", lambda *_, **__: None)
+    monkeypatch.setenv("RANK", "1")
+    finetune.finetune("row", 1, None, tiny.home / "params.yaml")
+    assert capsys.readouterr().out == ""

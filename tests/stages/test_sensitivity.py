@@ -1,9 +1,11 @@
 """The sensitivity analysis of one fold, for experiments of every kind."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
+from torch import nn
 
 from pruning.facts import read_json
 from stages import sensitivity
@@ -33,7 +35,9 @@ def test_each_layer_that_the_row_prunes_is_pruned_alone(study, name, monkeypatch
     with study.entered():
         fold = Path(name) / "fold-0"
         fold.mkdir(parents=True)
-        sensitivity.measure_fold(made, "it", fold, RESUME, 0, lambda *_: None)
+        with patch.object(nn.Module, "to", autospec=True, side_effect=nn.Module.to) as to:
+            sensitivity.measure_fold(made, "it", fold, RESUME, 0, lambda *_: None)
+        assert to.call_args_list[0].args[1:] == ("cpu",)  # where the data is
         sensitivity.summarise(Path(name), tolerance=1.0)
         table = pd.read_csv(fold / "sensitivity.csv")
         ratios = read_json(Path(name) / "ratios.json")

@@ -15,7 +15,7 @@ from stages.literature.beside import beside, reached
 from stages.literature.beside_views import picture, to_markdown
 from stages.literature.lookup import search
 from stages.literature.published import load
-from stages.literature.verdict import RULE, Sample, band, between, judge, summarise
+from stages.literature.verdict import Sample, band, between, judge, summarise
 
 T4 = 2.7764451051977987  # Student's t, 97.5 %, 4 degrees of freedom
 T2 = 4.302652729911275
@@ -278,14 +278,12 @@ def test_impossible_results_are_refused(rows, spoil, told):
         beside(spoil(ours(0.984, 0.984)), rows.iloc[[0]])
 
 
-def test_markdown_states_the_rule_and_every_number(rows):
+def test_markdown_states_every_number(rows):
     table = beside(ours(0.982, 0.983, 0.984, 0.985, 0.986), rows.iloc[[0]])
     text = to_markdown(table)
-    assert text.startswith(RULE)
     for part in ("98.36 -> 98.41", "98.30 -> 98.40 ± 0.16", "[98.20, 98.60]", "92 % of weights"):
         assert part in text
     assert "**reproduced**" in text
-    assert RULE not in to_markdown(table, rule=False)
     assert "No published row" in to_markdown(table.iloc[:0])
 
 

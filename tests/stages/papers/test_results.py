@@ -98,12 +98,15 @@ def test_the_rows_on_mnist_are_counted(papers):
 def test_words_may_change_after_a_run_but_settings_are_those_that_ran(papers):
     path = papers / "snip" / "params.yaml"
     words = path.read_text().replace("Fewer epochs.", "Fewer epochs, 2.")
+    words = words.replace("One batch at", "A batch at")
     path.write_text(words)
-    assert "* Fewer epochs, 2." in write(papers)[1].read_text()
+    text = write(papers)[1].read_text()
+    assert "A batch at initialisation." in text
+    assert "* Fewer epochs.\n" in text  # which is of the run
     path.write_text(words.replace("epochs: 2\n", "epochs: 3\n"))
     text = write(papers)[1].read_text()
     assert "**The settings in the file have changed since.**" in text
-    assert "* Fewer epochs." in text
+    assert "One batch at initialisation." in text
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,20 @@ def test_a_new_round_extends_the_runs_and_new_settings_make_others(study, runs, 
     assert not [run for run in runs() if "superseded" in run.data.tags]
 
 
+def test_a_run_of_new_settings_tells_those_of_the_masks_that_it_goes_on_from(study, runs):
+    study.prepared(), study.dense()
+    made = {"stage": "prune", "experiment": "magnitude", "round": 1, "folds": [0, 1]}
+    masks = study.write("work/masks", "m" * 64, params={"criterion": "magnitude"}, **made)
+    tuned = study.tuned("magnitude", 1, rate=0.2)
+    manifest = json.loads((tuned / "manifest.json").read_text())
+    manifest["inputs"]["work/masks"] = "m" * 64
+    (tuned / "manifest.json").write_text(json.dumps(manifest))
+    log(masks, tuned)
+    last = [run for run in runs(experiment="magnitude") if "finetune.sparsity" in run.data.params]
+    assert len(last) == 3  # the experiment's run and those of its folds
+    assert {run.data.params["prune.criterion"] for run in last} == {"magnitude"}
+
+
 def test_what_a_folder_was_made_from_is_logged_with_it(study, runs):
     log(study.whole()[3])  # round 2, and nothing else
     (run,) = runs(experiment="magnitude", fold="0")
