@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pruning import masks as mask_tools
 from pruning.errors import PruningError
 from pruning.layouts import layouts
 from pruning.semi_structured import rows
@@ -19,16 +20,16 @@ PARTS = ("crow_indices", "col_indices", "values", "shape")
 def csr(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the masked weights of two dimensions and more as CSR matrices, (outputs, the rest).
 
-    A layer whose mask keeps everything is not among them.
+    A transposed convolution has a row for each output and place in the kernel. A layer whose mask
+    keeps everything is not among them. Raises `PruningError` for masks of another model.
     """
+    masks = mask_tools.by_first_name(model, masks)
     params = dict(model.named_parameters())
     chosen = {name: params[name] for name, mask in masks.items() if mask.ndim > 1}
     places = layouts(model, chosen)
     with _beta():
         return {
-            name: rows(
-                weight.detach() * masks[name].to(weight.device), places[name]
-            ).to_sparse_csr()
+            name: rows(weight.detach() * masks[name], places[name]).to_sparse_csr()
             for name, weight in chosen.items()
             if not bool(masks[name].all())
         }

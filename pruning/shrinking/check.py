@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pruning.coupling.copies import Example, arguments, runnable, watched
 from pruning.errors import PruningError
-from pruning.shrinking.plan import by_first_name
+from pruning.masks import by_first_name
 from pruning.shrinking.rebuild import apply_plan
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -24,7 +24,7 @@ def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     named = dict(model.named_parameters())
     replacements = {
         id(named[name]): nn.Parameter(
-            named[name].detach().masked_fill(~mask.to(named[name].device), 0), requires_grad=False
+            named[name].detach().masked_fill(~mask, 0), requires_grad=False
         )
         for name, mask in by_first_name(model, masks).items()
         if not bool(mask.all())

@@ -43,6 +43,14 @@ def test_a_dense_layer_is_no_csr_matrix():
     assert csr(model, {"weight": torch.ones(2, 2, dtype=torch.bool)}) == {}
 
 
+def test_csr_takes_masks_of_either_name_of_a_tied_weight_and_of_no_other_model():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    assert csr(model, {"1.weight": torch.eye(2).bool()})["0.weight"].values().numel() == 2
+    with pytest.raises(PruningError, match=r"no parameter '2\.weight'"):
+        csr(model, {"2.weight": torch.eye(2).bool()})
+
+
 def test_a_foreign_file_is_named(tmp_path):
     save_file({"a/values": torch.ones(1)}, tmp_path / "other.safetensors")
     with pytest.raises(PruningError, match=r"other.safetensors: 'a' is no CSR matrix"):
