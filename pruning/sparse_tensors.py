@@ -67,13 +67,14 @@ def read_csr(path: Path) -> dict[str, Tensor]:
 def semi_structured(
     model: nn.Module, masks: Mapping[str, Tensor]
 ) -> tuple[nn.Module, dict[str, str]]:
-    """Return a copy of `model` whose 2:4 linear layers run on torch's semi-structured kernels.
+    """Return a masked copy of `model` whose 2:4 linear layers run on semi-structured kernels.
 
     Beside it, for every masked weight that stays dense, the reason. The kernels are those of CUDA
     devices from compute capability 8.0 on, in half precision; they want both sizes of a weight in
     multiples. The model is left as it is.
     """
     found = copy.deepcopy(model)
+    mask_tools.apply(found, masks)
     owners = {
         f"{path}.weight" if path else "weight": module for path, module in found.named_modules()
     }
