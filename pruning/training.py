@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -101,24 +101,31 @@ def at(steps: Collection[int], hook: Hook) -> Hook:
     return sometimes
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, and at the end each of its modules back in its own."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     """Return mean cross entropy and accuracy in [0, 1] over (images, labels) batches, in eval mode.
 
     The training mode of each of the model's modules is put back.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     loss, right, count = 0.0, 0, 0
-    try:
+    with evaluating(model):
         for images, labels in batches:
             output = model(images)
             loss += nn.functional.cross_entropy(output, labels, reduction="sum").item()
             right += int((output.argmax(1) == labels).sum())
             count += labels.numel()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     if count == 0:
         raise PruningError("no batches to evaluate on")
     return loss / count, right / count
