@@ -39,6 +39,8 @@ def enforce_isometry(
     """
     if steps < 0 or not lr > 0:
         raise PruningError(f"isometry: steps {steps} must not be below 0, lr {lr} be above 0")
+    if patience is not None and patience < 1:
+        raise PruningError(f"isometry: patience {patience} is not a count of at least 1")
     kept = mask_tools.by_first_name(model, masks)
     mask_tools.apply(model, kept)
     weights = {name: weight.data for name, weight in prunable(model).items()}

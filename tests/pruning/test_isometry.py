@@ -138,6 +138,8 @@ def test_a_mask_under_a_tied_weight_s_second_name_holds() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(PruningError, match=r"isometry: steps 5 must not be below 0, lr 0\.0 be"):
         enforce_isometry(network(), {}, steps=5, lr=0.0)
+    with pytest.raises(PruningError, match="isometry: patience 0 is not a count"):
+        enforce_isometry(network(), {}, steps=5, patience=0)
     model = network()
     with torch.no_grad():
         model[2].weight[0, 0] = torch.nan
