@@ -24,7 +24,7 @@ __all__ = ["Choice", "LayerCollapse", "prune", "resolve", "score"]
 
 
 class LayerCollapse(UserWarning):
-    """A layer lost all its weights while others keep some."""
+    """A layer lost all its weights."""
 
 
 @dataclass(frozen=True)
