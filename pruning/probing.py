@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pruning.errors import PruningError
+from pruning.errors import PruningError, first_line
 from pruning.evidence import Evidence
 from pruning.randomness import seeded
 
@@ -72,7 +72,7 @@ def named(method: str, model: nn.Module) -> Iterator[None]:
     except PruningError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         kind = type(model).__name__
         raise PruningError(f"criterion {method!r} cannot score {kind}: {reason}") from error
 

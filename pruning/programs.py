@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.coupling.copies import skeleton
-from pruning.errors import PruningError
+from pruning.errors import PruningError, first_line
 from pruning.shrinking.check import inputs, relative_difference
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _fixed(trial: nn.Module, example: Tensor) -> "ExportedProgram":
     try:
         return torch.export.export(trial, (example,))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
+        reason = first_line(error)
         raise PruningError(
             f"{type(trial).__name__} cannot be exported: {type(error).__name__}: {reason}"
         ) from error
@@ -71,7 +71,7 @@ def write_onnx(exported: "ExportedProgram", path: Path) -> None:
         try:
             found = torch.onnx.export(exported, dynamo=True, verbose=False, external_data=False)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
+            reason = first_line(error)
             raise PruningError(f"ONNX: cannot be exported: {reason}") from error
         if found is None:
             raise PruningError("ONNX: the exporter returned no program")

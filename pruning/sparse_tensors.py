@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning import masks as mask_tools
-from pruning.errors import PruningError
+from pruning.errors import PruningError, first_line
 from pruning.layouts import layouts
 from pruning.semi_structured import rows
 from pruning.tensors import read_tensors, write_tensors
@@ -59,7 +59,7 @@ def read_csr(path: Path) -> dict[str, Tensor]:
                     crow, columns, values, size, check_invariants=True
                 )
             except (KeyError, RuntimeError, TypeError) as error:
-                reason = (str(error).splitlines() or [""])[0]
+                reason = first_line(error)
                 raise PruningError(f"{path}: {name!r} is no CSR matrix: {reason}") from None
     return found
 
@@ -108,7 +108,7 @@ def _convert(layer: nn.Linear) -> str:
         with _beta():
             sparse = torch.sparse.to_sparse_semi_structured(weight)
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        return (str(error).splitlines() or [""])[0]
+        return first_line(error)
     layer.weight = nn.Parameter(sparse, requires_grad=False)
     return ""
 

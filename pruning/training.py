@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pruning.errors import PruningError, unknown
+from pruning.errors import PruningError, first_line, unknown
 
 Hook: TypeAlias = Callable[[int, Tensor], None]
 """Called after each step with the number of steps done and the batch's loss."""
@@ -148,7 +148,7 @@ def _loss(
         if isinstance(error, PruningError):
             raise
         sizes = [str(tuple(x.shape)) for x in tree_leaves(batch) if isinstance(x, Tensor)]
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise PruningError(
             f"{type(model).__name__} cannot train on the batch of step {step}, "
             f"{', '.join(sizes)}: {reason}"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pruning.coupling.copies import Example, arguments, runnable, watched
-from pruning.errors import PruningError
+from pruning.errors import PruningError, first_line
 from pruning.masks import by_first_name
 from pruning.shrinking.rebuild import apply_plan
 
@@ -114,7 +114,7 @@ def attempt(shrunk: nn.Module, examples: list[Example]) -> list[list[Any]]:
         try:
             return outputs(trial, examples)
         except Exception as error:
-            line = (str(error).splitlines() or [""])[0]
+            line = first_line(error)
             raise Failure(list(running), f"{type(error).__name__}: {line}") from error
 
 
