@@ -36,7 +36,11 @@ def global_(
     Source: Frankle & Carbin 2019, section 3 and appendix I (global pruning of deeper networks).
 
     Keeps round(pieces * (1 - sparsity)) in all. Raises `PruningError` where the guards ask for
-    more than that.
+    more than that, and where fewer are alive.
+
+    >>> a, b = torch.tensor([4.0, 1.0, 3.0]), torch.tensor([0.2, 0.5])
+    >>> global_({"a": a, "b": b}, {}, 0.4, {})
+    {'a': tensor([True, True, True]), 'b': tensor([False, False])}
     """
     count = kept_count(sum(score.numel() for score in scores.values()), sparsity)
     reserves = floors(scores, alive, min_keep, max_sparsity)
@@ -68,7 +72,12 @@ def layerwise(
 
     Source: Han et al. 2015; Frankle & Carbin 2019, section 2 (layer-wise pruning).
 
-    Keeps max(round(pieces * (1 - sparsity)), guard) of each layer.
+    Keeps max(round(pieces * (1 - sparsity)), guard) of each layer. Raises `PruningError` where
+    fewer of a layer are alive.
+
+    >>> a, b = torch.tensor([4.0, 1.0, 3.0]), torch.tensor([0.2, 0.5])
+    >>> layerwise({"a": a, "b": b}, {}, 0.4, {})
+    {'a': tensor([ True, False,  True]), 'b': tensor([False,  True])}
     """
     guards = floors(scores, alive, min_keep, max_sparsity)
     counts = {
@@ -93,7 +102,12 @@ def erk(
 
     A layer that would keep more than all of it is dense and the others are solved again, as in
     jaxpruner; a layer at a guard likewise. Keeps exactly round(pieces * (1 - sparsity)) in all:
-    the papers leave the rounding of the layers open.
+    the papers leave the rounding of the layers open. Raises `PruningError` where the guards ask for
+    more than that, and where fewer are alive.
+
+    >>> layers = {"large": torch.ones(10, 10), "small": torch.ones(2, 10)}  # 20 / 100, 12 / 20
+    >>> {name: int(mask.sum()) for name, mask in erk(layers, layers, 0.8, {}).items()}
+    {'large': 15, 'small': 9}
     """
     names = list(scores)
     pieces = {name: score.numel() for name, score in scores.items()}
@@ -122,7 +136,12 @@ def per_layer(
 
     A layer that no pattern matches has the sparsity `rest`. The ratios are the target: an overall
     sparsity is not looked at. `rounding` of what a layer keeps is nearest, or down: the published
-    counts of Li et al. come out exactly with the latter.
+    counts of Li et al. come out exactly with the latter. Raises `PruningError` for a ratio outside
+    [0, 1], and where fewer of a layer are alive.
+
+    >>> a, b = torch.tensor([4.0, 1.0, 3.0]), torch.tensor([0.2, 0.5])
+    >>> per_layer({"a": a, "b": b}, {}, None, {}, ratios={"a": 0.7})
+    {'a': tensor([ True, False, False]), 'b': tensor([True, True])}
     """
     if rounding not in ("nearest", "down"):
         raise unknown("rounding", rounding, ("nearest", "down"))
@@ -154,7 +173,12 @@ def threshold(
 
     `thresholds` are those of the first pruning (`pruning.thresholds.sensitivity_thresholds`), which
     later rounds go on using; without them they are taken from the weights as they are. A threshold
-    is in the unit of a weight: use `magnitude`, and `reduce: mean` for larger pieces.
+    is in the unit of a weight: use `magnitude`, and `reduce: mean` for larger pieces. Raises
+    `PruningError` for a layer without a threshold, and for one weight, which has no deviation.
+
+    >>> weight = torch.tensor([4.0, -1.0, 1.0, -4.0])  # the deviation is sqrt(34 / 3) = 3.4
+    >>> threshold({"a": weight.abs()}, {"a": weight}, None, {})
+    {'a': tensor([ True, False, False,  True])}
     """
     cut = layer_thresholds(params, s) if thresholds is None else thresholds
     masks = {}

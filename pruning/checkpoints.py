@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.errors import PruningError
+from pruning.errors import PruningError, first_line
 from pruning.tensors import read_tensors
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -27,7 +27,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise PruningError(f"{path}: no readable state_dict: {reason}") from None
     return _plain(_unwrapped(found), path)
 

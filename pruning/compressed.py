@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pruning import masks as mask_tools
-from pruning.errors import PruningError
+from pruning.errors import PruningError, first_line
 from pruning.tensors import read_tensors, write_tensors
 
 
@@ -38,7 +38,7 @@ def read_compressed(path: Path) -> dict[str, Tensor]:
             whole = torch.zeros(mask.shape, dtype=found[name].dtype)
             whole[mask] = found[name]
         except (KeyError, RuntimeError, IndexError, PruningError) as error:
-            reason = (str(error).splitlines() or [""])[0]
+            reason = first_line(error)
             raise PruningError(f"{path}: {name!r} is no compressed tensor: {reason}") from None
         found[name] = whole
     return found

@@ -63,7 +63,7 @@ def prune_groups(
         only=params,
     )
     before = {} if allow_regrowth or previous is None else previous
-    mask_tools.check(before, model, where="previous masks")
+    before = mask_tools.by_first_name(model, before, where="previous masks")
     found = group_masks(
         _dead_last(scores, before, groups),
         groups,
@@ -78,7 +78,10 @@ def prune_groups(
 
 def joined(masks: Mapping[str, Tensor], previous: Mapping[str, Tensor]) -> Masks:
     """Return masks that take what either of two takes, in the order of the first."""
-    both = {name: m & previous[name] if name in previous else m for name, m in masks.items()}
+    both = {
+        name: m & previous[name].to(m.device) if name in previous else m
+        for name, m in masks.items()
+    }
     return both | {name: mask for name, mask in previous.items() if name not in masks}
 
 

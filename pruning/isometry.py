@@ -39,9 +39,11 @@ def enforce_isometry(
     """
     if steps < 0 or not lr > 0:
         raise PruningError(f"isometry: steps {steps} must not be below 0, lr {lr} be above 0")
-    mask_tools.apply(model, masks)
+    if patience is not None and patience < 1:
+        raise PruningError(f"isometry: patience {patience} is not a count of at least 1")
+    kept = mask_tools.by_first_name(model, masks)
+    mask_tools.apply(model, kept)
     weights = {name: weight.data for name, weight in prunable(model).items()}
-    kept = {name: mask.to(weights[name].device) for name, mask in masks.items() if name in weights}
     sums: list[Tensor] = []
     for step in range(steps):
         norms = [_descend(weight, kept.get(name), lr) for name, weight in weights.items()]

@@ -89,12 +89,12 @@ def layer_singular_values(
     has as many rows as outputs: give few `examples`, or choose the layers.
     """
     modules = _modules(model, layers)
+    batch = first_batches(evidence, METHOD, 1)[0]
     reached: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
     handles = [
         module.register_forward_pre_hook(_catching(name, reached), with_kwargs=True)
         for name, module in modules.items()
     ]
-    batch = first_batches(evidence, METHOD, 1)[0]
     with undisturbed(model, evidence.generator), named(METHOD, model):
         try:
             with torch.no_grad():

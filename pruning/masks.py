@@ -45,6 +45,23 @@ def check(masks: Mapping[str, Tensor], model: nn.Module, *, where: str = "masks"
             raise PruningError(f"{where}: mask {name!r} is {mask.dtype}, expected torch.bool")
 
 
+def by_first_name(
+    model: nn.Module, masks: Mapping[str, Tensor], *, where: str = "masks"
+) -> dict[str, Tensor]:
+    """Return masks by each parameter's first name, on its device; those of a tied one are joined.
+
+    Raises `PruningError` for masks that `check` refuses.
+    """
+    check(masks, model, where=where)
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    params = dict(model.named_parameters(remove_duplicate=False))
+    found: dict[str, Tensor] = {}
+    for name, mask in masks.items():
+        known, moved = first[id(params[name])], mask.to(params[name].device)
+        found[known] = found[known] & moved if known in found else moved
+    return found
+
+
 @torch.no_grad()
 def apply(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Zero every pruned weight of `model`, in place."""
@@ -85,7 +102,7 @@ def layers(masks: Mapping[str, Tensor]) -> list[Layer]:
 
 
 def collapsed(masks: Mapping[str, Tensor]) -> list[str]:
-    """Return the layers that lost everything while others keep some (layer collapse)."""
+    """Return the layers that lost everything (layer collapse)."""
     return [name for name, mask in masks.items() if not bool(mask.any())]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pruning.errors import PruningError
+from pruning.errors import PruningError, first_line
 from pruning.evidence import Evidence
 from pruning.probing import undisturbed
 
@@ -64,7 +64,7 @@ def trace(model: nn.Module, evidence: Evidence, batch: Any, method: str) -> fx.G
         try:
             graph: fx.GraphModule = torch.export.export(model, args, kwargs).module()
         except Exception as error:  # whatever the model's code or the exporter raises
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise PruningError(
                 f"criterion {method!r} follows the graph of the model, but torch.export cannot "
                 f"export {type(model).__name__}: {reason}"

@@ -51,15 +51,16 @@ def save(network: Network, folder: Path | str) -> None:
 
 def write(network: Network, folder: Path) -> None:
     """Write the files of `network` into an existing folder."""
-    mask_tools.verify(network.model, network.masks, where=str(folder))
+    masks = mask_tools.by_first_name(network.model, network.masks, where=str(folder))
+    mask_tools.verify(network.model, masks, where=str(folder))
     write_tensors(folder / "weights.safetensors", network.model.state_dict())
-    bits = {name: mask_tools.pack(mask) for name, mask in network.masks.items()}
+    bits = {name: mask_tools.pack(mask) for name, mask in masks.items()}
     write_tensors(folder / "masks.safetensors", bits)
     facts = {
         "format": FORMAT if network.plan is None else SHRUNK,
         "model": dict(network.spec),
         "input_shape": list(network.input_shape),
-        "masks": {name: list(mask.shape) for name, mask in network.masks.items()},
+        "masks": {name: list(mask.shape) for name, mask in masks.items()},
     }
     if network.plan is not None:
         facts["plan"] = shortened(network.plan)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pruning.errors import PruningError
+from pruning.errors import PruningError, first_line
 from pruning.evidence import Evidence
+from pruning.randomness import seeded
 
 
 def _no_loss(model: nn.Module, batch: Any) -> Tensor:
@@ -53,9 +54,7 @@ def undisturbed(
             if any(isinstance(module, nn.RNNBase) for module in model.modules()):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             if training:
-                devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-                stack.enter_context(torch.random.fork_rng([*devices]))
-                torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+                stack.enter_context(seeded(model, generator))
             yield
     finally:
         for module, mode in modes.items():
@@ -73,7 +72,7 @@ def named(method: str, model: nn.Module) -> Iterator[None]:
     except PruningError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         kind = type(model).__name__
         raise PruningError(f"criterion {method!r} cannot score {kind}: {reason}") from error
 

@@ -24,7 +24,7 @@ __all__ = ["Choice", "LayerCollapse", "prune", "resolve", "score"]
 
 
 class LayerCollapse(UserWarning):
-    """A layer lost all its weights while others keep some."""
+    """A layer lost all its weights."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def prune(
         criterion, granularity, reduce, allocation, evidence or no_evidence(), *chosen
     )
     if previous is not None:
-        masks.check(previous, model, where="previous masks")
+        previous = masks.by_first_name(model, previous, where="previous masks")
     before = None if allow_regrowth else previous
     found = before
     scored = model if rounds == 1 else copy.deepcopy(model)

@@ -1,9 +1,12 @@
 """Every random draw names what it is for, so that none depends on how many came before it."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import nn
 
 from pruning.errors import PruningError
 
@@ -19,3 +22,15 @@ def generator(seed: int, purpose: str, *position: int) -> torch.Generator:
     # torch's Mersenne twister reads the lowest 32 bits alone, so the key is hashed into 32.
     key = np.random.SeedSequence((seed, zlib.crc32(purpose.encode()), *position))
     return torch.Generator().manual_seed(int(key.generate_state(1)[0]))
+
+
+@contextmanager
+def seeded(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """Let what draws from the global generators follow `generator`, then put these back.
+
+    They are those of the CPU and of the CUDA devices that hold `model`.
+    """
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng([*devices]):
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        yield

@@ -46,7 +46,10 @@ def competitors(
 
 
 def rows(weight: Tensor, layout: Layout) -> Tensor:
-    """Return `weight` with one row for each output, the inputs that it sums over along it."""
+    """Return `weight` with one row for each output, the inputs that it sums over along it.
+
+    A transposed convolution has a row for each output and place in the kernel.
+    """
     if layout.output == 0:
         return weight.reshape(1, -1) if weight.ndim < 2 else weight.flatten(1)
     return weight.movedim(layout.input, -1).flatten(0, -2)

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pruning.errors import PruningError
+from pruning import masks as mask_tools
+from pruning.errors import PruningError, first_line
 from pruning.layouts import layouts
 from pruning.semi_structured import rows
 from pruning.tensors import read_tensors, write_tensors
@@ -19,16 +20,16 @@ PARTS = ("crow_indices", "col_indices", "values", "shape")
 def csr(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the masked weights of two dimensions and more as CSR matrices, (outputs, the rest).
 
-    A layer whose mask keeps everything is not among them.
+    A transposed convolution has a row for each output and place in the kernel. A layer whose mask
+    keeps everything is not among them. Raises `PruningError` for masks of another model.
     """
+    masks = mask_tools.by_first_name(model, masks)
     params = dict(model.named_parameters())
     chosen = {name: params[name] for name, mask in masks.items() if mask.ndim > 1}
     places = layouts(model, chosen)
     with _beta():
         return {
-            name: rows(
-                weight.detach() * masks[name].to(weight.device), places[name]
-            ).to_sparse_csr()
+            name: rows(weight.detach() * masks[name], places[name]).to_sparse_csr()
             for name, weight in chosen.items()
             if not bool(masks[name].all())
         }
@@ -58,7 +59,7 @@ def read_csr(path: Path) -> dict[str, Tensor]:
                     crow, columns, values, size, check_invariants=True
                 )
             except (KeyError, RuntimeError, TypeError) as error:
-                reason = (str(error).splitlines() or [""])[0]
+                reason = first_line(error)
                 raise PruningError(f"{path}: {name!r} is no CSR matrix: {reason}") from None
     return found
 
@@ -66,13 +67,14 @@ def read_csr(path: Path) -> dict[str, Tensor]:
 def semi_structured(
     model: nn.Module, masks: Mapping[str, Tensor]
 ) -> tuple[nn.Module, dict[str, str]]:
-    """Return a copy of `model` whose 2:4 linear layers run on torch's semi-structured kernels.
+    """Return a masked copy of `model` whose 2:4 linear layers run on semi-structured kernels.
 
     Beside it, for every masked weight that stays dense, the reason. The kernels are those of CUDA
     devices from compute capability 8.0 on, in half precision; they want both sizes of a weight in
     multiples. The model is left as it is.
     """
     found = copy.deepcopy(model)
+    mask_tools.apply(found, masks)
     owners = {
         f"{path}.weight" if path else "weight": module for path, module in found.named_modules()
     }
@@ -106,7 +108,7 @@ def _convert(layer: nn.Linear) -> str:
         with _beta():
             sparse = torch.sparse.to_sparse_semi_structured(weight)
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        return (str(error).splitlines() or [""])[0]
+        return first_line(error)
     layer.weight = nn.Parameter(sparse, requires_grad=False)
     return ""
 

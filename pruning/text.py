@@ -13,6 +13,7 @@ from torch.nn import functional
 from pruning.errors import PruningError
 from pruning.evidence import Evidence
 from pruning.randomness import generator
+from pruning.training import evaluating
 
 Batch = tuple[Tensor, Tensor]
 """Tokens (N, T) int64 and those that follow each of them, in the same shape."""
@@ -117,15 +118,13 @@ def bits_per_character(
 
     The text is read in windows of `length` side by side, each from an empty state, so that the
     first characters of a window have little context: give both networks of a comparison the same
-    `length`. The model's training mode is put back.
+    `length`. The training mode of each of the model's modules is put back.
     """
-    was_training = model.training
-    model.eval()
     nats = 0.0
-    for inputs, targets in _once(tokens, length, batch_size):
-        logits = model(inputs).flatten(0, 1).float()
-        nats += functional.cross_entropy(logits, targets.flatten(), reduction="sum").item()
-    model.train(was_training)
+    with evaluating(model):
+        for inputs, targets in _once(tokens, length, batch_size):
+            logits = model(inputs).flatten(0, 1).float()
+            nats += functional.cross_entropy(logits, targets.flatten(), reduction="sum").item()
     return nats / log(2) / (len(tokens) - 1)
 
 

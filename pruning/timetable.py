@@ -34,6 +34,18 @@ class Timetable:
         return (self.last(step) - self.begin) / (self.end - self.begin)
 
 
+def steps_in(unit: str, steps_per_epoch: int, method: str) -> int:
+    """Return how many steps one `unit` (steps or epochs) of `method` is.
+
+    >>> steps_in("epochs", 10, "rigl")
+    10
+    """
+    lengths = {"steps": 1, "epochs": steps_per_epoch}
+    if unit not in lengths:
+        raise unknown(f"unit of {method}", unit, lengths)
+    return lengths[unit]
+
+
 def timetable(
     begin: float,
     end: float,
@@ -52,10 +64,8 @@ def timetable(
     >>> timetable(1, 2.5, 0.5, unit="epochs", steps=40, steps_per_epoch=10, method="gradual")
     Timetable(begin=10, end=25, every=5)
     """
-    lengths = {"steps": 1, "epochs": steps_per_epoch}
-    if unit not in lengths:
-        raise unknown(f"unit of {method}", unit, lengths)
-    first, last, period = (round(time * lengths[unit]) for time in (begin, end, every))
+    length = steps_in(unit, steps_per_epoch, method)
+    first, last, period = (round(time * length) for time in (begin, end, every))
     if first > last:
         raise PruningError(f"{method}: begins at {begin} {unit}, after its end at {end} {unit}")
     if first < 0 or last > steps:

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pruning.errors import PruningError, unknown
+from pruning.errors import PruningError, first_line, unknown
 
 Hook: TypeAlias = Callable[[int, Tensor], None]
 """Called after each step with the number of steps done and the batch's loss."""
@@ -101,24 +101,31 @@ def at(steps: Collection[int], hook: Hook) -> Hook:
     return sometimes
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, and at the end each of its modules back in its own."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     """Return mean cross entropy and accuracy in [0, 1] over (images, labels) batches, in eval mode.
 
     The training mode of each of the model's modules is put back.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     loss, right, count = 0.0, 0, 0
-    try:
+    with evaluating(model):
         for images, labels in batches:
             output = model(images)
             loss += nn.functional.cross_entropy(output, labels, reduction="sum").item()
             right += int((output.argmax(1) == labels).sum())
             count += labels.numel()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     if count == 0:
         raise PruningError("no batches to evaluate on")
     return loss / count, right / count
@@ -141,7 +148,7 @@ def _loss(
         if isinstance(error, PruningError):
             raise
         sizes = [str(tuple(x.shape)) for x in tree_leaves(batch) if isinstance(x, Tensor)]
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise PruningError(
             f"{type(model).__name__} cannot train on the batch of step {step}, "
             f"{', '.join(sizes)}: {reason}"

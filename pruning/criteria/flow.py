@@ -1,7 +1,8 @@
 """The criterion that needs no data: how much signal flows through each weight."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +44,18 @@ def synflow(
         output = functional_call(model, values, args, kwargs)
         flow = torch.stack([leaf.sum() for leaf in tree_leaves(output) if _is_float(leaf)]).sum()
         slopes = torch.autograd.grad(flow, wanted, allow_unused=True, materialize_grads=True)
-    return {name: _product(name, params[name], g) for name, g in zip(params, slopes, strict=True)}
+    own = _unshared(slopes)
+    return {name: _product(name, params[name], g) for name, g in zip(params, own, strict=True)}
+
+
+def _unshared(slopes: Iterable[Tensor]) -> list[Tensor]:
+    """Return the slopes, copied where autograd gave one memory to several, as for a + b."""
+    seen, found = set[int](), []
+    for slope in slopes:
+        memory = slope.untyped_storage().data_ptr()
+        found.append(slope.clone() if memory in seen else slope)
+        seen.add(memory)
+    return found
 
 
 def _product(name: str, weight: Tensor, slope: Tensor) -> Tensor:
@@ -89,7 +101,7 @@ def _linear(model: nn.Module, skipped: bool) -> Iterator[None]:
     layers = [layer for layer in model.modules() if skipped and isinstance(layer, NORMALISATIONS)]
     own = [vars(layer).get("forward") for layer in layers]
     for layer in layers:
-        layer.forward = _first  # type: ignore[method-assign]
+        layer.forward = partial(_passed, layer)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -113,8 +125,10 @@ def _double(tensor: Tensor, *, absolute: bool) -> Tensor:
     return copy
 
 
-def _first(signal: Tensor, *_: Any) -> Tensor:
-    return signal
+def _passed(layer: nn.Module, signal: Tensor, *_: Any) -> Tensor:
+    """Return the signal that reaches a layer: of a shrunk network's, the channels that it reads."""
+    selected = getattr(layer, "selected", None)
+    return signal if selected is None else signal.index_select(1, selected)
 
 
 def _ones(evidence: Evidence, model: nn.Module) -> Any:

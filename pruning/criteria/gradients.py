@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from pruning.errors import PruningError
+from pruning.errors import PruningError, unknown
 from pruning.evidence import Evidence
-from pruning.granularity import coarsen
+from pruning.granularity import GRANULARITIES, coarsen
 from pruning.layouts import layouts
 from pruning.probing import differentiable, first_batches, gradients, named, total, undisturbed
 from pruning.scores import materialise
@@ -61,6 +61,8 @@ def taylor(
     `gate` is the piece whose change is squared: for `weight` a filter's score is the sum of its
     weights' squares, for `filter` (the paper's gates) the square of their sum.
     """
+    if gate not in GRANULARITIES:
+        raise unknown("gate", gate, GRANULARITIES, "criterion 'taylor'")
     places, scores = layouts(model, params), dict[str, Tensor]()
     seen = 0
     for gradient in gradients(model, params, evidence, "taylor", limit=batches):

@@ -46,6 +46,9 @@ def inverted(
     """Another criterion's scores with the sign turned: the control that keeps what it would prune.
 
     Source: Frankle et al. 2021, "Pruning Neural Networks at Initialization", section 5 (inversion).
+
+    So it is with `reduce` sum or mean. Under max a piece's best weight speaks for it, which is
+    another one after the turn.
     """
     return {name: -score for name, score in _inner(model, params, evidence, of).items()}
 

@@ -31,8 +31,9 @@ def gradual(
     The masks are chosen anew after `begin`, `begin + frequency`, ... and in any case after `end`
     steps (or `unit: epochs`), each within the one before; between two of these times the sparsity
     is that of the first. `initial` is the sparsity at `begin` (that of the masks given), `end`
-    three quarters of the run and `frequency` a hundredth of the time between, unless set. Departs
-    from TensorFlow's pruning API, where a span that the frequency does not divide ends early.
+    three quarters of the run and `frequency` a hundredth of the time between, unless set; one of
+    more than that time is refused. Departs from TensorFlow's pruning API, where a span that the
+    frequency does not divide ends early.
     """
     times = _times(training, begin, end, frequency, unit)
     first = training.initial if initial is None else initial
@@ -63,7 +64,7 @@ def _times(
     length = training.steps_per_epoch if unit == "epochs" else 1
     last = 0.75 * training.steps / length if end is None else end
     period = max((last - begin) / 100, 1 / length) if frequency is None else frequency
-    return timetable(
+    times = timetable(
         begin,
         last,
         period,
@@ -72,6 +73,12 @@ def _times(
         steps_per_epoch=training.steps_per_epoch,
         method="gradual",
     )
+    if times.begin < times.end < times.begin + times.every:
+        raise PruningError(
+            f"gradual: frequency {period} is longer than the time from begin {begin} to end {last} "
+            f"{unit}: all would go at once, at the end"
+        )
+    return times
 
 
 def _check(training: Training, initial: float) -> None:

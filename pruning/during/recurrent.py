@@ -13,6 +13,7 @@ from pruning.enforcement import enforced
 from pruning.errors import PruningError, unknown
 from pruning.patterns import Setting, by_layer
 from pruning.threshold_ramp import ThresholdRamp
+from pruning.timetable import steps_in
 from pruning.types import Masks
 
 _Part: TypeAlias = tuple[str, slice]
@@ -75,12 +76,10 @@ def _times(
     frequency: int | None,
     ratio: float,
 ) -> ThresholdRamp:
-    lengths = {"steps": 1, "epochs": training.steps_per_epoch}
-    if unit not in lengths:
-        raise unknown("unit of rnn", unit, lengths)
+    length = steps_in(unit, training.steps_per_epoch, "rnn")
 
     def step_of(time: float | None, default: float) -> int:
-        return round(default if time is None else time * lengths[unit])
+        return round(default if time is None else time * length)
 
     turn, stop = step_of(ramp, training.steps / 4), step_of(end, training.steps / 2)
     begin = step_of(start, min(training.steps_per_epoch, turn / 2))

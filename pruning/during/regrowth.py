@@ -11,8 +11,9 @@ from torch import Tensor
 from pruning import masks as mask_tools
 from pruning.during import Course, Training
 from pruning.enforcement import enforced
-from pruning.errors import PruningError, unknown
+from pruning.errors import PruningError
 from pruning.selection import keep_largest
+from pruning.timetable import steps_in
 
 _Move: TypeAlias = Callable[[str, Tensor, Tensor, int], Tensor]
 """(layer, weight, mask, step) -> the layer's next mask."""
@@ -37,7 +38,8 @@ def rigl(
     its value. Random masks with allocation `erk` are the published start. Departs from the paper in
     that the step whose gradient decides is done as well, where algorithm 1 leaves it out.
     """
-    last = 0.75 * training.steps if end is None else end * _length(training, unit, "rigl")
+    length = steps_in(unit, training.steps_per_epoch, "rigl")
+    last = 0.75 * training.steps if end is None else end * length
     due = _due("rigl", training, frequency, unit, round(last), fraction)
     with _dense_gradients(training, due) as (gradients, seen):
 
@@ -152,7 +154,7 @@ def _due(
     method: str, training: Training, frequency: float, unit: str, end: int, fraction: float
 ) -> Callable[[int], bool]:
     """Return whether masks move after a step, having refused settings that cannot be."""
-    every = round(frequency * _length(training, unit, method))
+    every = round(frequency * steps_in(unit, training.steps_per_epoch, method))
     if every < 1:
         raise PruningError(f"{method}: every {frequency} {unit} is less than one step")
     if not 0 < end <= training.steps:
@@ -162,10 +164,3 @@ def _due(
     if mask_tools.sparsity(training.current()) == 0:
         raise PruningError(f"{method}: the masks it starts from prune nothing; prune first")
     return lambda step: 0 < step < end and step % every == 0
-
-
-def _length(training: Training, unit: str, method: str) -> int:
-    lengths = {"steps": 1, "epochs": training.steps_per_epoch}
-    if unit not in lengths:
-        raise unknown(f"unit of {method}", unit, lengths)
-    return lengths[unit]

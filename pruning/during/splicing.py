@@ -112,7 +112,10 @@ class _Surgery:
 
     def state(self) -> dict[str, Tensor]:
         whole = {f"whole/{name}": weight for name, weight in self.whole.items()}
-        limits = {f"threshold/{n}": torch.tensor(t).double() for n, t in self.thresholds.items()}
+        limits = {
+            f"threshold/{name}": torch.tensor(limit, dtype=torch.float64)
+            for name, limit in self.thresholds.items()
+        }
         return whole | limits
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning import catalogue
-from pruning.errors import PruningError, unknown
+from pruning.errors import PruningError, first_line, unknown
 from pruning.models import _torchvision
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _failure(error: Exception) -> str:
     """Return in one line what went wrong and, within the factory, where."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    said = (str(error).splitlines() or [""])[0]
+    said = first_line(error)
     return f"cannot be built: {type(error).__name__}: {said}{place}"
 
 

@@ -86,10 +86,6 @@ def adapt(module: nn.Module, settings: Mapping[str, Any]) -> None:
 
 
 def _select(module: nn.Module, positions: Sequence[int]) -> None:
-    if isinstance(module, Selected):
-        before: Tensor = module.selected
-        module.selected = before[torch.tensor(positions, device=before.device)]
-        return
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
     module.__class__ = next(new for old, new in SELECTED.items() if type(module) is old)
     chosen = torch.tensor(positions, dtype=torch.int64, device=device)

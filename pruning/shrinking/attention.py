@@ -1,7 +1,5 @@
 """Multi-head attention over fewer heads than the embedding would hold."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +22,11 @@ class FewerHeads(nn.MultiheadAttention):
         module.num_heads, module.head_depth = heads, head_depth  # type: ignore[assignment]
         module.embed_dim = module.out_proj.weight.shape[0]
         module._qkv_same_embed_dim = False  # keeps nn.TransformerEncoderLayer off its fast path
+
+    def _reset_parameters(self) -> None:
+        self._qkv_same_embed_dim = self.in_proj_weight is not None  # as torch's own reads it
+        super()._reset_parameters()
+        self._qkv_same_embed_dim = False
 
     def _projections(self) -> list[Tensor]:
         if self.in_proj_weight is not None:
@@ -79,7 +82,7 @@ class FewerHeads(nn.MultiheadAttention):
         self, query: Tensor, padding: Tensor | None, mask: Tensor | None, batched: bool
     ) -> Tensor | None:
         """Return both masks as one to be added to the scores (N, heads, L, S), or None."""
-        total: Any = None
+        total: Tensor | None = None
         if mask is not None:
             total = _additive(mask, query)
             if mask.ndim == 3:
@@ -87,7 +90,7 @@ class FewerHeads(nn.MultiheadAttention):
         if padding is not None:
             keys = _additive(padding if batched else padding.unsqueeze(0), query)[:, None, None]
             total = keys if total is None else total + keys
-        return None if total is None else total
+        return total
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:

@@ -1,16 +1,15 @@
 """The sparsity that reaches a budget of parameters, multiply-adds or measured time."""
 
 from collections.abc import Callable
-from statistics import median
-from time import perf_counter
 
 import torch
 from torch import nn
 
-from pruning.coupling.copies import Example, arguments, runnable
+from pruning.coupling.copies import Example
 from pruning.coupling.exporting import check_inputs
 from pruning.coupling.groups import Groups, channels
 from pruning.errors import PruningError
+from pruning.latency import compare, forward
 from pruning.macs import macs as count_macs
 from pruning.shrinking.shrink_network import shrink
 from pruning.types import Masks
@@ -36,35 +35,41 @@ def sparsity_for(
     network's that may be left; latency is the median time of a forward on the example inputs, on
     the threads that torch has now. `masks_at(sparsity)` returns masks as `shrink` takes them (with
     `whole`, if filters have biases or norms); a `PruningError` that it or `shrink` raises (layer
-    collapse) counts as too sparse. Raises `PruningError` where no sparsity meets the budget, and
-    for inputs that do not fit.
+    collapse) counts as too sparse. Raises `PruningError` where no sparsity meets the budget, with
+    the last of these; where every trial ended in one, that one; and for inputs that do not fit.
     """
     measure, budget = _budget(macs, parameters, latency)
     check_inputs(model, example_inputs)
     groups = groups or channels(model, example_inputs)
     dense = measure(model, example_inputs)
-    low, high, best, reached = 0.0, 1.0, None, 1.0
+    low, high, best = 0.0, 1.0, None
+    shares: list[float] = []
+    failures: list[PruningError] = []
     for _ in range(STEPS):
         middle = (low + high) / 2
         try:
             shrunk = shrink(
                 model, masks_at(middle), example_inputs, round_to=round_to, groups=groups
             )
-        except PruningError:
+        except PruningError as error:
+            failures.append(error)
             high = middle
             continue
-        share = measure(shrunk, example_inputs) / dense
-        reached = min(reached, share)
-        if share <= budget:
+        shares.append(measure(shrunk, example_inputs) / dense)
+        if shares[-1] <= budget:
             high = best = middle
         else:
             low = middle
-    if best is None:
-        raise PruningError(
-            f"no sparsity leaves {budget:.4g} of the dense network's cost: the least that was "
-            f"reached, at sparsity {low:.4g}, is {reached:.4g}"
-        )
-    return best
+    if best is not None:
+        return best
+    failure = failures[-1] if failures else None
+    if failure is not None and not shares:
+        raise failure
+    raise PruningError(
+        f"no sparsity leaves {budget:.4g} of the dense network's cost: the least that was "
+        f"reached, at sparsity {low:.4g}, is {min(shares):.4g}"
+        + ("" if failure is None else f"; beyond it: {failure}")
+    ) from failure
 
 
 def _budget(
@@ -78,7 +83,7 @@ def _budget(
     name, share = chosen.popitem()
     if not 0 < share <= 1:
         raise PruningError(f"{name} {share!r}: give the fraction that may be left, in (0, 1]")
-    measures = {"macs": count_macs, "parameters": _parameters, "latency": seconds}
+    measures = {"macs": count_macs, "parameters": _parameters, "latency": _seconds}
     return measures[name], share
 
 
@@ -86,17 +91,13 @@ def _parameters(model: nn.Module, example: Example) -> float:  # noqa: ARG001 - 
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@torch.no_grad()
-def seconds(model: nn.Module, example_inputs: Example, *, repeats: int = 7) -> float:
-    """Return the median time of an eval-mode forward, after two that warm up."""
-    trial = runnable(model)
-    args, kwargs = arguments(example_inputs)
-    times = []
-    for turn in range(repeats + 2):
-        start = perf_counter()
-        trial(*args, **kwargs)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if turn >= 2:
-            times.append(perf_counter() - start)
-    return median(times)
+def _seconds(model: nn.Module, example: Example) -> float:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    times = compare(
+        {"": forward(model, example)},
+        repeats=7,
+        warmup=2,
+        threads=torch.get_num_threads(),
+        device=device,
+    )
+    return times[""].median

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pruning.coupling.copies import Example, arguments, runnable, watched
-from pruning.errors import PruningError
-from pruning.shrinking.plan import by_first_name
+from pruning.errors import PruningError, first_line
+from pruning.masks import by_first_name
 from pruning.shrinking.rebuild import apply_plan
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -24,7 +24,7 @@ def masked(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     named = dict(model.named_parameters())
     replacements = {
         id(named[name]): nn.Parameter(
-            named[name].detach().masked_fill(~mask.to(named[name].device), 0), requires_grad=False
+            named[name].detach().masked_fill(~mask, 0), requires_grad=False
         )
         for name, mask in by_first_name(model, masks).items()
         if not bool(mask.all())
@@ -114,7 +114,7 @@ def attempt(shrunk: nn.Module, examples: list[Example]) -> list[list[Any]]:
         try:
             return outputs(trial, examples)
         except Exception as error:
-            line = (str(error).splitlines() or [""])[0]
+            line = first_line(error)
             raise Failure(list(running), f"{type(error).__name__}: {line}") from error
 
 

@@ -38,21 +38,6 @@ def plan_for(
     return describe(model, groups, going), going
 
 
-def by_first_name(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the masks by the first name of each parameter; those of a tied one are joined.
-
-    Raises `PruningError` for masks of another model.
-    """
-    mask_tools.check(masks, model)
-    first = {id(parameter): name for name, parameter in model.named_parameters()}
-    named = dict(model.named_parameters(remove_duplicate=False))
-    found: dict[str, Tensor] = {}
-    for name, mask in masks.items():
-        known = first[id(named[name])]
-        found[known] = found[known] & mask.to(found[known].device) if known in found else mask
-    return found
-
-
 def check(masks: Mapping[str, Tensor], round_to: int) -> None:
     """Refuse a layer masked whole and a senseless multiple."""
     if round_to < 1:

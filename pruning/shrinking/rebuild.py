@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pruning.errors import PruningError
+from pruning.masks import by_first_name
 from pruning.shrinking.adapters import adapt, resize
-from pruning.shrinking.plan import FORMAT, Plan, by_first_name
+from pruning.shrinking.plan import FORMAT, Plan
 
 
 def apply_plan(
@@ -52,8 +53,6 @@ def keep(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @torch.no_grad()
 def _smaller(tensor: Tensor, kept: Mapping[str, Sequence[int]], mask: Tensor | None) -> Tensor:
     found = tensor.detach()
-    if mask is not None:
-        mask = mask.to(tensor.device)
     # The dimension that loses most goes first: less is copied in between.
     shares = sorted(kept, key=lambda dim: len(kept[dim]) / tensor.shape[int(dim)])
     for dim in shares:

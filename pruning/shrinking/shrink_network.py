@@ -9,8 +9,9 @@ from pruning.coupling.copies import Example
 from pruning.coupling.exporting import check_devices, check_inputs
 from pruning.coupling.groups import Groups, channels
 from pruning.errors import PruningError
+from pruning.masks import by_first_name
 from pruning.shrinking import check
-from pruning.shrinking.plan import Plan, by_first_name, plan_for
+from pruning.shrinking.plan import Plan, plan_for
 from pruning.shrinking.rebuild import apply_plan
 from pruning.shrinking.trials import Trial
 

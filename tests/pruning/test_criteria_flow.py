@@ -6,6 +6,7 @@ from torch import nn
 
 from pruning import PruningError, classification, prune, score
 from pruning.masks import collapsed
+from pruning.shrinking.adapters import adapt
 
 
 def two_layers() -> nn.Module:
@@ -93,6 +94,35 @@ def test_batch_norm_is_taken_out_or_made_absolute():
     kept = {"name": "synflow", "normalisation": "eval"}
     assert score(model, kept, evidence=evidence)["0.weight"].item() == 2 * 3 / 2
     assert model[1].weight.item() == -3 and model[0].weight.item() == -2
+
+
+def test_a_shrunk_network_s_norm_goes_on_selecting_channels():
+    norm = nn.BatchNorm1d(2)
+    adapt(norm, {"select": [0, 2]})
+    model = nn.Sequential(nn.Linear(1, 3, bias=False), norm, nn.Linear(2, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0], [10.0], [-100.0]]))
+        model[2].weight.copy_(torch.tensor([[2.0, -3.0]]))
+    scores = score(model, "synflow", evidence=shapes(2, 1))
+    assert scores["0.weight"].flatten().tolist() == [2, 0, 300]
+    assert scores["2.weight"].tolist() == [[2, 300]]
+
+
+class Sum(nn.Module):
+    """x @ (a + b).T: autograd gives a and b one and the same gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor([[2.0, 3.0]]))
+        self.b = nn.Parameter(torch.tensor([[5.0, 7.0]]))
+
+    def forward(self, x):
+        return x @ (self.a + self.b).T
+
+
+def test_weights_that_share_a_gradient_have_scores_of_their_own():
+    scores = score(Sum(), "synflow", evidence=shapes(1, 2), only=["a", "b"])
+    assert (scores["a"].tolist(), scores["b"].tolist()) == ([[2, 3]], [[5, 7]])
 
 
 @pytest.mark.parametrize("normalisation", ["identity", "eval"])

@@ -179,7 +179,7 @@ def test_a_layer_that_the_loss_never_meets_scores_zero():
     [
         ({"name": "snip", "batches": 0}, "batches 0 is not a count"),
         ({"name": "grasp", "temperature": 0}, "temperature 0 is not above 0"),
-        ({"name": "taylor", "gate": "layer"}, "unknown granularity 'layer'"),
+        ({"name": "taylor", "gate": "layer"}, "criterion 'taylor': unknown gate 'layer'"),
         ({"name": "snip", "batch": 1}, "unknown setting of criterion 'snip' 'batch'"),
     ],
 )

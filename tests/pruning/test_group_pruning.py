@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from pruning import PruningError
 from pruning.coupling.groups import channels
-from pruning.group_pruning import prune_groups
+from pruning.group_pruning import joined, prune_groups
 from pruning.shrinking.shrink_network import shrink
 
 
@@ -82,6 +82,13 @@ def test_a_channel_that_nothing_feeds_goes_first_though_it_has_weights():
 def test_a_lower_sparsity_brings_nothing_back():
     before = prune_groups(network(), 0.5, GROUPS)
     assert kept(prune_groups(network(), 0.25, GROUPS, previous=before)) == kept(before)
+
+
+def test_masks_join_on_the_device_of_the_first():
+    here = {"a": torch.tensor([True, True]), "b": torch.tensor([True, False])}
+    assert joined(here, {"b": torch.tensor([False, True])})["b"].tolist() == [False, False]
+    there = {"a": torch.ones(2, dtype=torch.bool, device="meta")}
+    assert joined(there, here)["a"].is_meta
 
 
 def test_the_masks_are_all_that_shrink_needs():

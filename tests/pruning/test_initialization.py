@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from functools import partial
 from math import sqrt
 from typing import Any
@@ -7,11 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from pruning import PruningError, catalogue, prune, reinitialise
 from pruning import masks as mask_tools
 from pruning.initialization import delta_orthogonal, kaiming, orthogonal, own, variance_scaling
+from pruning.layouts import Layout
 from pruning.reinitialisation import scale_to_kept_fan_in
+from pruning.shrinking.attention import FewerHeads
 
 CONVOLUTION = (300, 80, 3, 3)
 FANS = {"in": 80 * 9, "out": 300 * 9, "avg": (80 + 300) * 9 / 2}
@@ -161,6 +165,57 @@ def test_an_output_that_lost_everything_stays_zero() -> None:
     weight = torch.ones(2, 3, 1, 1)
     scale_to_kept_fan_in(weight, torch.tensor([False, True]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
     assert weight.flatten(1).tolist() == [[0.0] * 3, [1.0] * 3]
+
+
+def test_transposed_convolutions_have_their_fan_in_along_dimension_0() -> None:
+    mask = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 1, 0], [0, 1, 0]]).bool().view(4, 3, 1)
+    model = nn.ConvTranspose1d(4, 3, 1)
+    reinitialise(model, lambda w, _: w.fill_(1), generator=generator(), masks={"weight": mask})
+    assert model.weight.sum(0).flatten().tolist() == [2.0, 4.0, pytest.approx(2 * sqrt(2))]
+    # two groups of two inputs each: of the first an output keeps one, of the second both
+    halves = torch.ones(4, 1)
+    kept = torch.tensor([[True], [False], [True], [True]])
+    scale_to_kept_fan_in(halves, kept, Layout(output=1, input=0, groups=2))
+    assert halves.flatten().tolist() == [pytest.approx(sqrt(2)), 0.0, 1.0, 1.0]
+
+
+def test_a_masked_bias_is_not_scaled() -> None:
+    model = nn.Linear(2, 3)
+    masks = {"bias": torch.tensor([True, False, True])}
+    plain = nn.Linear(2, 3)
+    reinitialise(plain, own, generator=generator())
+    reinitialise(model, own, generator=generator(), masks=masks)
+    assert torch.equal(model.bias, plain.bias * masks["bias"])
+
+
+@pytest.mark.parametrize("fewer", [False, True])
+def test_attention_is_reset_as_it_is_made(fewer: bool) -> None:
+    model = nn.MultiheadAttention(4, 2)
+    if fewer:
+        FewerHeads.take_over(model, 2, 2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7.0)
+    reinitialise(model, own, generator=generator())
+    assert model.in_proj_weight.abs().max() <= sqrt(6 / (12 + 4))  # Xavier's bound
+    assert model.in_proj_bias.tolist() == [0.0] * 12
+    assert model.out_proj.bias.tolist() == [0.0] * 4
+    assert model.out_proj.weight.abs().max() <= 0.5
+
+
+def test_a_network_on_another_device_is_drawn_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked, seen = [], []
+
+    def fork(devices: list[torch.device]) -> nullcontext[None]:
+        forked.extend(devices)
+        return nullcontext()
+
+    with FakeTensorMode():
+        model = nn.Linear(3, 2, device="cuda")
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    monkeypatch.setattr(torch, "manual_seed", torch.Generator().manual_seed)
+    reinitialise(model, lambda w, _: seen.append(w.device.type), generator=generator())
+    assert (forked, seen) == ([torch.device("cuda", 0)], ["cpu"])
 
 
 def test_the_layer_that_an_initialization_does_not_suit_is_named() -> None:

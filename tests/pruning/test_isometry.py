@@ -126,9 +126,20 @@ def test_without_steps_only_the_masks_are_applied() -> None:
     mask_tools.verify(model, masks)
 
 
+def test_a_mask_under_a_tied_weight_s_second_name_holds() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    masks = {"1.weight": torch.eye(3).bool()}
+    enforce_isometry(model, masks, steps=2)
+    mask_tools.verify(model, masks)
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(PruningError, match=r"isometry: steps 5 must not be below 0, lr 0\.0 be"):
         enforce_isometry(network(), {}, steps=5, lr=0.0)
+    with pytest.raises(PruningError, match="isometry: patience 0 is not a count"):
+        enforce_isometry(network(), {}, steps=5, patience=0)
     model = network()
     with torch.no_grad():
         model[2].weight[0, 0] = torch.nan

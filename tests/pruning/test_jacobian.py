@@ -99,6 +99,13 @@ def test_what_cannot_be_done_is_named(name, message):
         singular_values(zoo.build(name), data)
 
 
+def test_without_batches_no_hook_is_left():
+    model = network()
+    with pytest.raises(PruningError, match="'jacobian' needs data"):
+        layer_singular_values(model, evidence(batches=0))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
 def test_rows_that_are_no_examples_are_refused():
     model = nn.Flatten(0)
     with pytest.raises(PruningError, match="Flatten returns 6 rows for 2 examples"):

@@ -50,6 +50,21 @@ def test_a_single_pruned_weight_that_is_not_zero_is_told(value):
         mask_tools.verify(model, {"0.weight": MASK})
 
 
+def test_masks_of_a_tied_weight_join_under_its_first_name_on_its_device():
+    model = nn.Sequential(nn.Linear(2, 1, device="meta"), nn.Linear(2, 1, device="meta"))
+    model[1].weight = model[0].weight
+    masks = {"1.weight": torch.ones(1, 2).bool(), "0.bias": torch.ones(1).bool()}
+    found = mask_tools.by_first_name(model, masks)
+    assert [*found] == ["0.weight", "0.bias"]
+    assert all(mask.is_meta for mask in found.values())
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(2, 1))
+    model[1].weight = model[0].weight
+    pair = {"1.weight": torch.tensor([[True, False]]), "0.weight": torch.tensor([[True, True]])}
+    assert mask_tools.by_first_name(model, pair)["0.weight"].tolist() == [[True, False]]
+    with pytest.raises(PruningError, match=r"here: the model has no parameter '2\.weight'"):
+        mask_tools.by_first_name(model, {"2.weight": torch.ones(1).bool()}, where="here")
+
+
 def test_tied_weights_are_masked_under_either_name():
     for name in ("0.weight", "1.weight"):
         model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))

@@ -264,6 +264,16 @@ def test_what_does_not_fit_is_not_even_written(tmp_path: Path, masks, told):
     assert [path.name for path in tmp_path.iterdir()] == ["path"]
 
 
+def test_masks_under_a_tied_weight_s_second_name_come_back(tmp_path: Path):
+    original = network()
+    masks = dict(original.masks)
+    masks["head.weight"] = masks.pop("embedding.weight")
+    save(Network(original.model, masks, SPEC), tmp_path / "net")
+    found = load(tmp_path / "net", foreign=True).masks
+    assert torch.equal(found["embedding.weight"], masks["head.weight"])
+    assert found.keys() == original.masks.keys()
+
+
 @pytest.mark.parametrize("size", [0, 300, 1000])
 def test_a_full_disk_leaves_the_old_network_whole(tmp_path: Path, size):
     original = saved(tmp_path / "net")

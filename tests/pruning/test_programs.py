@@ -100,6 +100,13 @@ def test_a_network_of_one_batch_size_is_exported_for_it():
     assert programs.check(found.module(), model, example, "program") < 1e-6
 
 
+def test_a_network_that_reads_tokens_is_checked_on_tokens():
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 2))
+    tokens = torch.tensor([[0, 4], [1, 3], [2, 2]])
+    found = programs.program(model, tokens)
+    assert programs.check(found.module(), model, tokens, "program") < 1e-6
+
+
 def test_what_cannot_be_exported_says_so(tmp_path):
     with pytest.raises(PruningError, match="Branches cannot be exported: "):
         programs.program(Branches(), torch.randn(2, 3))

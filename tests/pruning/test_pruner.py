@@ -157,6 +157,26 @@ def test_a_pruned_weight_never_competes_again_though_it_grew():
     assert mask_tools.kept(back) == 4
 
 
+def test_previous_masks_are_taken_to_the_model_s_device():
+    def on_the_cpu(_model, params, _evidence):
+        return {name: torch.zeros(weight.shape) for name, weight in params.items()}
+
+    def told(_scores, _params, _sparsity, alive):
+        raise PruningError(f"those alive are on {alive['weight'].device}")
+
+    model, previous = nn.Linear(3, 2, device="meta"), {"weight": torch.ones(2, 3).bool()}
+    with pytest.raises(PruningError, match="those alive are on meta"):
+        prune(model, 0.5, criterion=on_the_cpu, allocation=told, previous=previous)
+
+
+def test_previous_masks_under_a_tied_weight_s_second_name_count():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    mask = torch.tensor([[True, False], [True, True]])
+    found = prune(model, 0.25, previous={"1.weight": mask})
+    assert torch.equal(found["0.weight"], mask)
+
+
 def test_going_back_to_less_sparsity_is_refused():
     model = by_hand()
     previous = prune(model, 0.5)

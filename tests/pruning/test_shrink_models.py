@@ -13,6 +13,7 @@ from pruning.errors import PruningError
 from pruning.macs import macs
 from pruning.models import build
 from pruning.prunables import prunable
+from pruning.pruner import prune
 from pruning.shrinking.budget import sparsity_for
 from pruning.shrinking.shrink_network import shrink
 
@@ -192,8 +193,12 @@ def test_budgets_that_cannot_be():
             raise PruningError("layer collapse")
         return group_masks(norms(model), groups, sparsity)
 
-    with pytest.raises(PruningError, match=r"no sparsity leaves 0.01 .* at sparsity 0.2"):
+    with pytest.raises(PruningError, match=r"leaves 0.01 .* at sparsity 0.2.* collapse"):
         sparsity_for(model, example, masks_at, macs=0.01, groups=groups)
+    with pytest.raises(PruningError, match=r"^unknown criterion 'magnitud'; choose from"):
+        sparsity_for(
+            model, example, lambda s: prune(model, s, criterion="magnitud"), macs=0.5, groups=groups
+        )
     with pytest.raises(PruningError, match="one of macs, parameters, latency; got none"):
         sparsity_for(model, example, masks_at)
     with pytest.raises(PruningError, match=r"macs 1.5: give the fraction .* in \(0, 1\]"):

@@ -43,6 +43,14 @@ def test_a_dense_layer_is_no_csr_matrix():
     assert csr(model, {"weight": torch.ones(2, 2, dtype=torch.bool)}) == {}
 
 
+def test_csr_takes_masks_of_either_name_of_a_tied_weight_and_of_no_other_model():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    assert csr(model, {"1.weight": torch.eye(2).bool()})["0.weight"].values().numel() == 2
+    with pytest.raises(PruningError, match=r"no parameter '2\.weight'"):
+        csr(model, {"2.weight": torch.eye(2).bool()})
+
+
 def test_a_foreign_file_is_named(tmp_path):
     save_file({"a/values": torch.ones(1)}, tmp_path / "other.safetensors")
     with pytest.raises(PruningError, match=r"other.safetensors: 'a' is no CSR matrix"):
@@ -61,16 +69,17 @@ def test_what_stays_dense_has_its_reason():
         assert reasons["0.weight"] == (
             "semi-structured kernels need a CUDA device; the weight is on cpu"
         )
-    assert torch.equal(found[0].weight, model[0].weight)
+    for name, mask in masks.items():
+        assert torch.equal(found.get_parameter(name), model.get_parameter(name) * mask)
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a CUDA device of compute capability 8.0")
 def test_semi_structured_layers_give_the_masked_products():
     model = nn.Sequential(nn.Linear(128, 128)).cuda().half()
     masks = {name: mask.cuda() for name, mask in prune(model, 0.5, granularity="2:4").items()}
-    mask_tools.apply(model, masks)
     found, reasons = semi_structured(model, masks)
     assert reasons == {}
+    mask_tools.apply(model, masks)
     batch = torch.randn(128, 128, device="cuda", dtype=torch.float16)
     with torch.no_grad():
         assert torch.allclose(found(batch), model(batch), atol=2e-2)

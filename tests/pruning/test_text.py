@@ -147,6 +147,17 @@ def train(
     return course
 
 
+def test_every_module_s_mode_is_put_back_whatever_happens() -> None:
+    model = nn.Sequential(nn.Embedding(3, 3), nn.Dropout()).train()
+    model[1].eval()
+    tokens = torch.tensor([0, 1, 2, 1])
+    bits_per_character(model, tokens)
+    assert [module.training for module in model.modules()] == [True, True, False]
+    with pytest.raises(IndexError):
+        bits_per_character(model, tokens + 3)
+    assert [module.training for module in model.modules()] == [True, True, False]
+
+
 @pytest.mark.skipif(not SHAKESPEARE.is_file(), reason="tinyshakespeare is not there")
 def test_a_model_of_shakespeare_pruned_by_the_ramp_keeps_learning() -> None:
     text = read(SHAKESPEARE)

@@ -210,3 +210,15 @@ def test_bad_settings_are_refused(runs: Any, settings: dict[str, Any], message: 
 def test_a_layer_of_zeros_is_named() -> None:
     with pytest.raises(PruningError, match="splicing: layer 'weight' holds nothing but zeros"):
         train(Vector(0.0, 0.0), [], EVERY_STEP | {"c": 0.0})
+
+
+def test_a_threshold_is_saved_in_the_precision_that_it_is_compared_in() -> None:
+    model = Vector(0.1, 0.2, 0.4, 0.8)
+    masks = dense(dict(model.named_parameters()))
+    training = Training(
+        model, torch.optim.SGD(model.parameters(), lr=1.0), masks, 0.5, steps=9, steps_per_epoch=3
+    )
+    mean = model.weight.detach().double().mean()
+    assert mean != mean.float()
+    with resolve("during", EVERY_STEP | {"c": 0.0})(training) as course:
+        assert course.state()["threshold/weight"] == mean
