@@ -25,7 +25,7 @@ repro: $(INSTALLED) ## run the pipeline of params.yaml: whatever is not cached
 	@echo 'Report: reports/report.md.  MLflow: `make ui`, then open http://127.0.0.1:5000'
 
 test: $(INSTALLED) ## run the tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 -q $(TESTS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q $(TESTS)
 
 lint: $(INSTALLED) ## lint, format check, types
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """What a criterion may see of the data: the only code that knows how a batch is laid out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,13 +14,20 @@ class Evidence:
     """A few batches with the loss and the model inputs that they stand for.
 
     `loss(model, batch)` returns a scalar; `inputs(batch)` returns the positional arguments of the
-    model as a tuple, or its keyword arguments as a mapping; `generator` is the only randomness.
+    model as a tuple, or its keyword arguments as a mapping. `generator` is the only randomness, and
+    every scoring begins at its seed: scores never depend on how many were taken before, so that a
+    run that was stopped draws what one that was not would have drawn.
     """
 
     batches: Sequence[Any]
     loss: Callable[[nn.Module, Any], Tensor]
     inputs: Callable[[Any], tuple[Any, ...] | Mapping[str, Any]]
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    def anew(self) -> "Evidence":
+        """Return the same evidence, its generator at the beginning."""
+        seed = self.generator.initial_seed()
+        return replace(self, generator=torch.Generator().manual_seed(seed))
 
     def run(self, model: nn.Module, batch: Any) -> Any:
         """Return the model's output on one batch."""

@@ -130,7 +130,7 @@ def _once(
 def _score(
     model: nn.Module, params: Params, request: _Request, places: Mapping[str, Layout]
 ) -> AnyScores:
-    scores = resolve("criterion", request.criterion)(model, params, request.evidence)
+    scores = resolve("criterion", request.criterion)(model, params, request.evidence.anew())
     name = name_of(request.criterion)
     check_scores(scores, params, name)
     try:

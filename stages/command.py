@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,10 @@ def application(command: Callable[..., Any]) -> typer.Typer:
     return app
 
 
+UNHEARD = 2
+"""Seconds for which a rank whose lines nobody sees waits, so that rank 0 ends first and is heard."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a refusal, a full disk or an interrupt into one line on stderr and an exit code."""
@@ -36,6 +41,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (PruningError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(UNHEARD)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

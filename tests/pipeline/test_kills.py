@@ -80,6 +80,7 @@ def test_dvc_killed_while_a_stage_trains(study, sent):
     assert study.repro(TARGET) == {TARGET}
     assert not list((study.folder / "work/.resume").iterdir())
     assert not list((study.folder / OUTPUT).glob(".*"))
-    gone_on = entry(study)
-    assert study.repro("--force", "--single-item", TARGET) == {TARGET}
-    assert entry(study) == gone_on
+    if sent == signal.SIGTERM:  # once is enough: it goes on from the same checkpoint either way
+        gone_on = entry(study)
+        assert study.repro("--force", "--single-item", TARGET) == {TARGET}
+        assert entry(study) == gone_on

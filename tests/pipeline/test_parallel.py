@@ -19,10 +19,7 @@ def study(tmp_path_factory):
     """Return a study of one replicate without BatchNorm, its round 2 pruned."""
     params = deepcopy(SMALL) | {"model": MODEL, "cross_validation": {"folds": 1, "seed": 0}}
     study = new_study(tmp_path_factory.mktemp("parallel") / "small", params)
-    study.stage("prepare")
-    study.stage("pretrain")
-    study.stage("snapshot", "--experiment", "at-once")
-    study.stage("prune", *ROUND)
+    study.ran("prune-one-shot@at-once-round1")
     return study
 
 

@@ -24,7 +24,7 @@ def twin(tmp_path_factory, finished):
 
 
 def faster(params):
-    params["methods"]["at-once"]["finetune"]["learning_rate"]["base"] = 0.02
+    params["methods"]["at-once"]["finetune"]["learning_rate"]["base"] = 0.03
 
 
 def at_work(folder: Path) -> list[int]:

@@ -252,6 +252,12 @@ def test_random_scores_come_from_the_evidence_alone():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_scores_do_not_depend_on_how_many_were_taken_before():
+    evidence = classification([], seed=3)
+    first, again = (score(by_hand(), "random", evidence=evidence) for _ in range(2))
+    assert all(torch.equal(again[name], scores) for name, scores in first.items())
+
+
 def broken(value):
     def bad(_model, params, _evidence):
         return {name: value(weight) for name, weight in params.items()}

@@ -51,8 +51,7 @@ class Tiny:
 
     def params(self, row: dict[str, Any] | None = None, **changes: Any) -> Params:
         """Return the tiny study's params with the settings of its row and others changed."""
-        found = copy.deepcopy({**TINY, "methods": {"row": ROW}})
-        found.update(changes)
+        found = copy.deepcopy({**TINY, "methods": {"row": ROW}, **changes})
         for key, value in (row or {}).items():
             old = found["methods"]["row"][key]
             both = isinstance(old, dict) and isinstance(value, dict) and key != "rewind"

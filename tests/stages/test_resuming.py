@@ -65,11 +65,17 @@ def test_pretraining_goes_on_from_the_last_epoch_to_the_same_bytes(tiny, optimiz
     tiny.dense(tiny.params())
 
 
+DURING = ["hard", {"name": "rigl", "frequency": 2}, {"name": "splicing", "c": 1.0}, "gradual"]
+
+
 @pytest.mark.parametrize(
-    "during", ["hard", {"name": "rigl", "frequency": 2}, {"name": "splicing", "c": 1.0}, "gradual"]
+    ("during", "criterion"), [*((each, "magnitude") for each in DURING), ("gradual", "random")]
 )
-def test_a_recovery_goes_on_to_the_same_bytes(tiny, during):
-    row = {"prune": {"during": during}, "finetune": {"weights": "final", "resume": "start"}}
+def test_a_recovery_goes_on_to_the_same_bytes(tiny, during, criterion):
+    row = {
+        "prune": {"during": during, "criterion": criterion},
+        "finetune": {"weights": "final", "resume": "start"},
+    }
     study = tiny.params(row, checkpoint_minutes=0)
     tiny.start(study)
     tiny.prune(study)
