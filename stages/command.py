@@ -28,7 +28,7 @@ def application(command: Callable[..., Any]) -> typer.Typer:
 
 
 UNHEARD = 2
-"""Seconds for which a rank whose lines nobody sees waits, so that rank 0 ends first and is heard."""
+"""Seconds for which a rank whose lines nobody sees waits, so that rank 0 is heard first."""
 
 
 @contextmanager
