@@ -4,9 +4,9 @@
 
 Batches of 128, SGD with momentum and weight decay, one thread, masks that prune 90 % of every
 layer. The two networks train in one process and take turns; the ratio is the median of the ratios
-of each pair, the goal at most 1.05. They are laid out in memory anew several times and take turns at
-who begins, as where tensors lie and who comes first move the ratio by 2 %; that of a second dense
-network to the first is printed beside it and should be 1.
+of each pair, the goal at most 1.05. They are laid out in memory anew several times and take turns
+at who begins, as where tensors lie and who comes first move the ratio by 2 %; that of a second
+dense network to the first is printed beside it and should be 1.
 """
 
 import argparse
