@@ -60,25 +60,27 @@ def _check_experiments(params: "Params") -> None:
                 f"experiments: {name!r} has no row in methods; choose from "
                 f"{', '.join(params.methods)}"
             )
-    if params.control is not None and params.control not in params.experiments:
-        raise ValueError(
-            f"control: {params.control!r} is no experiment; choose from "
-            f"{', '.join(params.experiments)}, or null for none"
-        )
-    for name in params.export:
-        if name not in params.experiments:
-            raise ValueError(
-                f"export: {name!r} is no experiment; choose from {', '.join(params.experiments)}"
-            )
+    named = {"control": [params.control] if params.control else [], "export": params.export}
+    named |= {
+        f"methods.{name}.control_of": _control_of(params, name) for name in params.experiments
+    }
+    for key, names in named.items():
+        for name in names:
+            _check_is_experiment(params, key, name)
     if params.export and "exporting" not in params.model_fields_set:
         raise ValueError("export: the settings are missing; exporting: {} takes their defaults")
-    for name in params.experiments:
-        of = params.methods[name].control_of
-        if of is not None and of not in params.experiments:
-            raise ValueError(
-                f"methods.{name}.control_of: {of!r} is no experiment; choose from "
-                f"{', '.join(params.experiments)}"
-            )
+
+
+def _control_of(params: "Params", name: str) -> list[str]:
+    of = params.methods[name].control_of
+    return [] if of is None else [of]
+
+
+def _check_is_experiment(params: "Params", key: str, name: str) -> None:
+    if name not in params.experiments:
+        none = ", or null for none" if key == "control" else ""
+        choices = ", ".join(params.experiments)
+        raise ValueError(f"{key}: {name!r} is no experiment; choose from {choices}{none}")
 
 
 def _check_rewind(params: "Params", name: str) -> None:
