@@ -55,13 +55,6 @@ def prune(
             print(line)
 
 
-def source(study: "Params", experiment: str, n: int) -> Path:
-    """Return what round `n` starts from: the dense network, or the round before."""
-    from stages.files import start_of, tuned
-
-    return tuned(experiment, n - 1) if experiment in study.iterative else start_of(experiment)
-
-
 def describe(study: "Params", experiment: str, n: int) -> "Manifest":
     """Return the manifest of a round's masks."""
     from stages import groups
@@ -70,7 +63,7 @@ def describe(study: "Params", experiment: str, n: int) -> "Manifest":
 
     study.round(n)
     of = study.lender(experiment)
-    start = tuned(of, n) if of else source(study, experiment, n)
+    start = tuned(of, n) if of else targets.source(study, experiment, n)
     settings = {
         "prune": study.method(experiment).prune.model_dump(),
         **targets.facts(targets.target(study, experiment, n)),
@@ -105,7 +98,7 @@ def prune_fold(
     from stages.fold import layers, masking, samples, targets
 
     sample = samples.of_fold(study, fold)
-    network = load(fold_of(source(study, experiment, n), fold), foreign=True)
+    network = load(fold_of(targets.source(study, experiment, n), fold), foreign=True)
     network.model.to(sample.device)
     ended = targets.stopped(study, experiment, n)
     masks = dict(network.masks)

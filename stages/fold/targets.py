@@ -1,9 +1,11 @@
-"""How sparse a round is to be, and whether an experiment still goes on in it."""
+"""What a round starts from, how sparse it is to be, whether an experiment still goes on in it."""
 
+from pathlib import Path
 from typing import Any
 
 from pruning.errors import PruningError
 from pruning.rounds import round_sparsities
+from stages.files import start_of, tuned
 from stages.params import Params
 from stages.params.export_params import Budget
 
@@ -26,6 +28,11 @@ def target(params: Params, experiment: str, n: int) -> float | Budget | None:
     if aim is None:
         raise PruningError(f"round {n} names no sparsity and {experiment!r} no fraction")
     return aim
+
+
+def source(params: Params, experiment: str, n: int) -> Path:
+    """Return what round `n` starts from: the dense network, or the round before."""
+    return tuned(experiment, n - 1) if experiment in params.iterative else start_of(experiment)
 
 
 def facts(aim: float | Budget | None) -> dict[str, Any]:

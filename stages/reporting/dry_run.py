@@ -14,14 +14,13 @@ from pruning.types import Masks
 from stages.files import fold_of
 from stages.fold import masking, samples, targets
 from stages.params import Params, Prune
-from stages.prune import source
 from stages.reporting.wording import masks_of
 
 
 def report(study: Params, experiment: str, n: int, fold: int) -> list[str]:
     """Return the lines of a dry run of one fold: matched tensors, their loss, couplings, deaths."""
     sample = samples.of_fold(study, fold)
-    network = load(fold_of(source(study, experiment, n), fold), foreign=True)
+    network = load(fold_of(targets.source(study, experiment, n), fold), foreign=True)
     model = network.model.to(sample.device)
     start = masking.Beginning(
         study, experiment, n, fold, sample, model, network.masks, on_collapse="warn"
