@@ -7,6 +7,7 @@ sum, over the stages that ran, of the time of a process that imports what that s
 does nothing else; MLflow's import is left out of training stages, where it overlaps with training.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -74,8 +75,11 @@ def lay_out(folder: Path) -> None:
 
 def timed(folder: Path, *command: str) -> tuple[float, str]:
     """Return the seconds that a command takes, and what it prints."""
+    # DVC and the stages' python are those of this environment, active or not.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    tools = {**os.environ, "PATH": path}
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=tools)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     return time.perf_counter() - began, done.stdout
