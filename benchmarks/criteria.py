@@ -4,9 +4,9 @@
 
 One thread, in processor time, so that what else runs on the machine counts little. The bare passes
 run on the same network in the same precision (float64 for SynFlow, as its paper) and end with fresh
-gradients; the two take turns, and the ratio is the median of the ratios of each pair. The goal, at
-most 1.3, is set on ResNet-50 at 224 x 224. The small networks on images of 32 x 32 show where it
-ends: a pass over one image does little more than read each weight once, and scoring reads it too.
+gradients; the two take turns, and the ratio is the median of the ratios of each pair. The goal is
+at most 1.3 on every network. Hardest is SynFlow on images of 32 x 32: a pass over one of them does
+little more than read each weight once, and scoring reads it too.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def main() -> None:
         max(snip(factory, size, examples, repetitions), synflow(factory, size, repetitions))
         for factory, size, examples in NETWORKS
     ]
-    print(f"goal: at most {GOAL} on {NETWORKS[-1][0]}")
-    raise SystemExit(reached[-1] > GOAL)
+    print(f"goal: at most {GOAL}")
+    raise SystemExit(max(reached) > GOAL)
 
 
 def snip(factory: str, size: int, examples: int, repetitions: int) -> float:
