@@ -24,7 +24,7 @@ def rigl(
     training: Training,
     *,
     fraction: float = 0.3,
-    frequency: float = 100,
+    frequency: float | None = None,
     end: float | None = None,
     unit: str = "steps",
 ) -> Iterator[Course]:
@@ -35,12 +35,15 @@ def rigl(
     Every `frequency` steps before `end` (three quarters of the run; both in `unit`: steps or
     epochs) each layer drops `fraction` / 2 * (1 + cos(pi * step / end)) of its weights, rounded
     down, and grows as many from zero among all others; one that is grown as soon as dropped keeps
-    its value. Random masks with allocation `erk` are the published start. Departs from the paper in
-    that the step whose gradient decides is done as well, where algorithm 1 leaves it out.
+    its value. Unless set, `frequency` is 100 steps, or a tenth of `end` where that is less. Random
+    masks with allocation `erk` are the published start. Departs from the paper in that the step
+    whose gradient decides is done as well, where algorithm 1 leaves it out.
     """
     length = steps_in(unit, training.steps_per_epoch, "rigl")
     last = 0.75 * training.steps if end is None else end * length
-    due = _due("rigl", training, frequency, unit, round(last), fraction)
+    often = min(100, max(round(last) // 10, 1)) / length
+    every = often if frequency is None else frequency
+    due = _due("rigl", training, every, unit, round(last), fraction)
     with _dense_gradients(training, due) as (gradients, seen):
 
         def move(name: str, weight: Tensor, mask: Tensor, step: int) -> Tensor:
@@ -57,7 +60,11 @@ def rigl(
 
 @contextmanager
 def set_(
-    training: Training, *, fraction: float = 0.3, frequency: float = 1, unit: str = "epochs"
+    training: Training,
+    *,
+    fraction: float = 0.3,
+    frequency: float | None = None,
+    unit: str = "epochs",
 ) -> Iterator[Course]:
     """After every epoch the weights nearest to zero go and as many grow at random.
 
@@ -66,10 +73,14 @@ def set_(
 
     Each layer drops `fraction` of its positive weights, the smallest, and of its negative ones, the
     largest, rounded down, every `frequency` epochs (or `unit: steps`), and grows as many anywhere.
-    Nothing happens at the end of training, where the paper drops and does not grow: the sparsity
-    stays constant. Departs from the paper in that new weights start at zero, as in RigL.
+    Unless set, `frequency` is one epoch, or half of the run where that is less. Nothing happens at
+    the end of training, where the paper drops and does not grow: the sparsity stays constant.
+    Departs from the paper in that new weights start at zero, as in RigL.
     """
-    due = _due("set", training, frequency, unit, training.steps, fraction)
+    length = steps_in(unit, training.steps_per_epoch, "set")
+    often = min(training.steps_per_epoch, max(training.steps // 2, 1)) / length
+    every = often if frequency is None else frequency
+    due = _due("set", training, every, unit, training.steps, fraction)
 
     def move(name: str, weight: Tensor, mask: Tensor, step: int) -> Tensor:
         kept = torch.zeros_like(mask)
@@ -159,6 +170,11 @@ def _due(
         raise PruningError(f"{method}: every {frequency} {unit} is less than one step")
     if not 0 < end <= training.steps:
         raise PruningError(f"{method}: end {end} is not within the run of {training.steps} steps")
+    if every >= end:
+        raise PruningError(
+            f"{method}: every {frequency:g} {unit} is not before the end after {end} steps, so "
+            "nothing would ever be regrown"
+        )
     if not 0 < fraction <= 1:
         raise PruningError(f"{method}: fraction {fraction} is not within (0, 1]")
     if mask_tools.sparsity(training.current()) == 0:
