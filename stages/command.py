@@ -52,9 +52,10 @@ def one_line_errors() -> Iterator[None]:
 def die_with_parent() -> None:
     """Ask Linux to kill this process when its parent dies: no orphan of DVC goes on writing.
 
-    DVC runs a stage through a shell that becomes the stage, so the parent is DVC itself. Elsewhere
-    than on Linux there is no such request; a stray stage then still writes into its own folder
-    only, which is put in place whole or not at all.
+    DVC runs a stage through a shell that becomes the stage (`exec` in dvc.yaml: not every shell
+    does so of itself), so the parent is DVC. Elsewhere than on Linux there is no such request; a
+    stray stage then still writes into its own folder only, which is put in place whole or not at
+    all.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -158,6 +158,7 @@ def run(command: str) -> int:
 def parsed(command: str) -> tuple[str, list[str]]:
     """Return the stage's module and its arguments; ("", []) where the command is another."""
     words = [] if set(command) & set("\n;|&<>$`*?(){}") else shlex.split(command)
+    words = words[1:] if words[:1] == ["exec"] else words
     if words[:2] == ["python", "-m"] and len(words) > 2 and words[2].startswith("stages."):
         return words[2], words[3:]
     return "", []

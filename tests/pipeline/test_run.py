@@ -140,6 +140,7 @@ def test_an_unknown_target_is_one_line(twin):
     ("command", "found"),
     [
         ("python -m stages.prune --round 1", ("stages.prune", ["--round", "1"])),
+        ("exec python -m stages.prune --round 1", ("stages.prune", ["--round", "1"])),
         ("python -m stages.prune && rm -r work", ("", [])),
         ("python -m other.prune", ("", [])),
         ("FAST=1 python -m stages.prune", ("", [])),

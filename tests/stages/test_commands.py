@@ -45,7 +45,9 @@ def test_every_stage_of_the_pipeline_is_such_a_command():
     import yaml
 
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    called = {stage["cmd"].split()[2].removeprefix("stages.") for stage in stages.values()}
+    said = [stage["cmd"].split() for stage in stages.values()]
+    assert all(words[:3] == ["exec", "python", "-m"] for words in said)
+    called = {words[3].removeprefix("stages.") for words in said}
     assert set(STAGES) <= called <= set(commands())
     for name in commands():
         assert 'if __name__ == "__main__":\n    app()' in (ROOT / f"stages/{name}.py").read_text()

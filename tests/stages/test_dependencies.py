@@ -42,7 +42,7 @@ def imported(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"gains"}))  # its times are of the moment
 def test_a_stage_depends_on_all_of_its_code_that_decides_a_result(stage):
-    command = STAGES[stage]["cmd"].split()[2].replace(".", "/") + ".py"
+    command = STAGES[stage]["cmd"].split()[3].replace(".", "/") + ".py"
     assert reached(command, set()) <= code(stage)
     assert all((ROOT / path).exists() for path in code(stage))
 
