@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages.command import PARAMS, ParamsFile, application, one_line_errors
+from stages.command import PARAMS, ParamsFile, application, torch_stage
 
 if TYPE_CHECKING:
     from stages.params import Params
@@ -15,7 +15,7 @@ Number = Annotated[int, typer.Option("--number", help="The checkpoint, from 0.")
 
 def checkpoint(number: Number, params: ParamsFile = PARAMS) -> None:
     """Read a checkpoint into a network of the study's model; refuse one of another model."""
-    with one_line_errors():
+    with torch_stage():
         from stages.files import given
         from stages.params import read
 

@@ -1,8 +1,6 @@
 """What every stage's command shares: its options, one-line errors, and dying with DVC."""
 
-import ctypes
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from stages.engine import standby
+from stages.engine.orphans import die_with_parent
 
 PARAMS = Path("params.yaml")
 
@@ -49,18 +50,9 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies: no orphan of DVC goes on writing.
-
-    DVC runs a stage through a shell that becomes the stage (`exec` in dvc.yaml: not every shell
-    does so of itself), so the parent is DVC. Elsewhere than on Linux there is no such request; a
-    stray stage then still writes into its own folder only, which is put in place whole or not at
-    all.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+@contextmanager
+def torch_stage() -> Iterator[None]:
+    """Do as `one_line_errors`, for a stage that imports torch: under DVC where that is done."""
+    with one_line_errors():
+        standby.hand_over()
+        yield

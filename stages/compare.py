@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command import PARAMS, ParamsFile, application, one_line_errors
+from stages.command import PARAMS, ParamsFile, application, torch_stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def compare(params: ParamsFile = PARAMS) -> None:
     """Compare all experiments of the study and write reports/."""
-    with one_line_errors():
+    with torch_stage():
         from stages import tracking
         from stages.files import REPORTS, Manifest, exported, gains, output, result
         from stages.params import read

@@ -11,7 +11,7 @@ from stages.command import (
     ParamsFile,
     RoundNumber,
     application,
-    one_line_errors,
+    torch_stage,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def evaluate(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Measure a round's network on the test set that no fold has seen (dense: round 0)."""
-    with one_line_errors():
+    with torch_stage():
         from stages import groups
         from stages.engine import folds
         from stages.files import DENSE, PREPARED, Manifest, result, tuned

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages.command import PARAMS, Experiment, Fold, ParamsFile, application, one_line_errors
+from stages.command import PARAMS, Experiment, Fold, ParamsFile, application, torch_stage
 
 if TYPE_CHECKING:
     from stages.files import Manifest
@@ -28,7 +28,7 @@ def export(
 
     Without a round and a fold it is the network that the experiment hands on, as DVC asks for it.
     """
-    with one_line_errors():
+    with torch_stage():
         from stages.files import exported, output
         from stages.params import read
         from stages.reporting import handed_on

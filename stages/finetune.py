@@ -11,7 +11,7 @@ from stages.command import (
     ParamsFile,
     RoundNumber,
     application,
-    one_line_errors,
+    torch_stage,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def finetune(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Train a round's pruned network again, its masks enforced."""
-    with one_line_errors():
+    with torch_stage():
         from stages import groups
         from stages.engine import folds, parallel
         from stages.files import PREPARED, Manifest, pruned, start_of, tuned

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command import PARAMS, Experiment, ParamsFile, application, one_line_errors
+from stages.command import PARAMS, Experiment, ParamsFile, application, torch_stage
 
 if TYPE_CHECKING:
     from stages.files import Manifest
@@ -17,7 +17,7 @@ def gains(experiment: Experiment, params: ParamsFile = PARAMS) -> None:
 
     Times are of this machine and this moment: nothing but the report is made from them.
     """
-    with one_line_errors():
+    with torch_stage():
         from stages import tracking
         from stages.files import gains, output
         from stages.params import read

@@ -1,11 +1,11 @@
 """Bring the data into one file, with the folds and the held-out test set fixed from one seed."""
 
-from stages.command import PARAMS, ParamsFile, application, one_line_errors
+from stages.command import PARAMS, ParamsFile, application, torch_stage
 
 
 def prepare(params: ParamsFile = PARAMS) -> None:
     """Read the dataset, hold out its test set, deal out the folds."""
-    with one_line_errors():
+    with torch_stage():
         from pruning import datasets, folds
         from stages.files import PREPARED, Manifest, output
         from stages.params import read

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command import PARAMS, Fold, ParamsFile, application, one_line_errors
+from stages.command import PARAMS, Fold, ParamsFile, application, torch_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def pretrain(fold: Fold = None, params: ParamsFile = PARAMS) -> None:
     """Train the dense network of every fold and keep its snapshots."""
-    with one_line_errors():
+    with torch_stage():
         from stages import groups
         from stages.engine import folds
         from stages.files import DENSE, PREPARED, Manifest, given

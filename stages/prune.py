@@ -14,7 +14,7 @@ from stages.command import (
     ParamsFile,
     RoundNumber,
     application,
-    one_line_errors,
+    torch_stage,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def prune(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Score, allocate, mask: one round of an experiment."""
-    with one_line_errors():
+    with torch_stage():
         from stages.engine import folds
         from stages.files import pruned
         from stages.params import read

@@ -1,11 +1,7 @@
 """A stage at work: its own command in a process forked from one that has imported everything."""
 
-import importlib
 import os
-import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
+from stages.engine.calls import run
+from stages.engine.orphans import die_with_parent
 from stages.engine.slots import VARIABLE, described
 
 PATIENCE = 5.0
@@ -80,8 +78,8 @@ class Forked:
         slots.touch()
         self.shared = {VARIABLE: described(slots.resolve(), jobs)}
         self.context: ForkServerContext = get_context("forkserver")
-        late = ["stages.tracking.preload"] if tracking else []
-        self.context.set_forkserver_preload(["stages.engine.warm", *late])
+        late = ["stages.engine.preload_store"] if tracking else []
+        self.context.set_forkserver_preload(["stages.engine.preload", *late])
         self.jobs: list[Job] = []
 
     def start(self, task: Task) -> None:
@@ -126,8 +124,6 @@ class Forked:
 
 def work(task: Task, output: Connection) -> None:
     """Run a task in this process, which is new: folder, environment and output are its own."""
-    from stages.command import die_with_parent
-
     die_with_parent()
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
@@ -135,30 +131,3 @@ def work(task: Task, output: Connection) -> None:
     os.chdir(task.folder)
     os.environ.update(task.environment)
     raise SystemExit(run(task.command))
-
-
-def run(command: str) -> int:
-    """Run a stage's command and return its exit code; `python -m stages.NAME ...` needs no start.
-
-    Any other command goes through the shell, as DVC runs it.
-    """
-    name, arguments = parsed(command)
-    if not name:
-        return subprocess.run(command, shell=True, check=False).returncode
-    module = importlib.import_module(name)
-    sys.argv = [f"python -m {name}", *arguments]
-    try:
-        module.app(args=arguments)
-    except SystemExit as end:
-        sys.stdout.flush()
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
-
-
-def parsed(command: str) -> tuple[str, list[str]]:
-    """Return the stage's module and its arguments; ("", []) where the command is another."""
-    words = [] if set(command) & set("\n;|&<>$`*?(){}") else shlex.split(command)
-    words = words[1:] if words[:1] == ["exec"] else words
-    if words[:2] == ["python", "-m"] and len(words) > 2 and words[2].startswith("stages."):
-        return words[2], words[3:]
-    return "", []

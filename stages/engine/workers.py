@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from pruning.errors import PruningError
 from stages.engine import parallel, slots
+from stages.engine.orphans import die_with_parent
 
 LINE_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -78,8 +79,6 @@ def _start_methods() -> list[str]:
 
 def _start_worker(counters: "SynchronizedArray[int]") -> None:
     global _shared
-    from stages.command import die_with_parent
-
     die_with_parent()
     _shared = counters
     # Two threads on a small network are ten times slower than one beside another worker. The

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.engine.pool import parsed
+from stages.engine.calls import parsed
 
 from .conftest import DONE, Study
 from .test_caching import FINETUNE_AND_EVALUATE

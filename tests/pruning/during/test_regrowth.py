@@ -185,8 +185,14 @@ def test_a_resumed_run_ends_with_the_same_bits(runs: Any, choice: Any, stop: int
     ("choice", "message"),
     [
         ({"name": "rigl", "frequency": 0}, "rigl: every 0 steps is less than one step"),
-        ({"name": "rigl", "frequency": 9}, "rigl: every 9 steps is not before the end after 9 steps"),
-        ({"name": "set", "frequency": 3}, "set: every 3 epochs is not before the end after 12 steps"),
+        (
+            {"name": "rigl", "frequency": 9},
+            "rigl: every 9 steps is not before the end after 9",
+        ),
+        (
+            {"name": "set", "frequency": 3},
+            "set: every 3 epochs is not before the end",
+        ),
         ({"name": "rigl", "end": 13}, "rigl: end 13 is not within the run of 12 steps"),
         ({"name": "rigl", "fraction": 0.0}, r"rigl: fraction 0\.0 is not within \(0, 1\]"),
         ({"name": "set", "unit": "years"}, "unknown unit of set 'years'; choose from steps, ep"),
