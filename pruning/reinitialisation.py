@@ -23,11 +23,11 @@ def reinitialise(
     """Draw all of `model` anew, in place: its layers reset, then every weight by `initialization`.
 
     Biases and normalisations get their layer's own reset; a parameter that no layer resets (a bare
-    nn.Parameter, such as a class token) stays as it is. `initialization` gets copies on the CPU,
-    where `generator` is. With `masks` every output's weights are scaled by sqrt(fan in / kept fan
-    in), so that its variance is as with all of them, and what is pruned is zero; without, masks are
-    not looked at: apply them afterwards. Raises `PruningError` naming the layer that the
-    initialization does not suit.
+    nn.Parameter, such as a class token) stays as it is. `initialization` draws on the CPU, where
+    `generator` is. With `masks` every output's weights are scaled by sqrt(fan in / kept fan in), so
+    that its variance is as with all of them, and what is pruned is zero; without, masks are not
+    looked at: apply them afterwards. Raises `PruningError` naming the layer that the initialization
+    does not suit.
 
     Source: Frankle & Carbin 2019, section 2 (random reinitialisation as the control); the scaling
     by kept fan in is that of Evci et al. 2022, "Gradient Flow in Sparse Neural Networks".

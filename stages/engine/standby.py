@@ -43,7 +43,8 @@ PEER = struct.Struct("3i")
 def hand_over() -> None:
     """Have the standby do this stage's command and exit as it does; return where there is none."""
     asked = "DVC_STAGE" in os.environ and os.environ.get(VARIABLE) != "0"
-    if not asked or "torch" in sys.modules or not hasattr(os, "pidfd_open"):  # not on Linux
+    one_of_many = "RANK" in os.environ  # torchrun watches over its processes itself
+    if not asked or one_of_many or "torch" in sys.modules or not hasattr(os, "pidfd_open"):
         return
     with suppress(OSError), _connected(os.getppid()) as server:
         _send_command(server)

@@ -21,7 +21,10 @@ DONE = re.compile(r"^(\S+): done in ", flags=re.MULTILINE)
 RUNNING = re.compile(r"Running stage '(.+)':")
 """What `dvc repro` says of a stage that it executes."""
 
-MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+NOT_THEIRS = (
+    *("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"),
+    "PYTHONDONTWRITEBYTECODE",  # a study's many processes would each compile its code again
+)
 
 OUTPUTS = ("data/prepared", "work", "results", "reports")
 
@@ -68,7 +71,7 @@ def environment(**more: str) -> dict[str, str]:
     """Return the environment of a study's commands: this one, with the environment's own tools."""
     paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     # Under `make test` a study's own `make` is not a part of that one.
-    outer = {name: value for name, value in os.environ.items() if name not in MAKE}
+    outer = {name: value for name, value in os.environ.items() if name not in NOT_THEIRS}
     return {**outer, **paths, **more}
 
 
