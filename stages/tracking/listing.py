@@ -8,7 +8,7 @@ from typing import Any
 from pruning.errors import PruningError
 from stages.tracking.records import read
 from stages.tracking.runs import SUPERSEDED
-from stages.tracking.store import DATABASE, Store, address, connect, experiment_id
+from stages.tracking.store import DATABASE, Store, address, connect
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ def runs(home: Path, study: str, folders: Iterable[Path]) -> list[Run]:
     if address(home)[1] and not (home / DATABASE).is_file():
         raise PruningError(f"{home / DATABASE}: no MLflow store here; run `python -m stages.sync`")
     store = connect(home, study, timeout=10, retries=1)
-    return [run for folder in folders for run in _of(store, study, home / folder)]
+    return [run for folder in folders for run in _of(store, home / folder)]
 
 
-def _of(store: Store, study: str, folder: Path) -> list[Run]:
+def _of(store: Store, folder: Path) -> list[Run]:
     record = read(folder)
     query = f"tags.group_key = '{record.group_key}'"
-    held = store.client.search_runs([experiment_id(store, study)], query)
+    held = store.client.search_runs([store.experiment_id], query)
     name = record.experiment or record.stage
     mine = [run for run in held if run.data.tags["experiment"] == name]
     parents = {run.info.run_id for run in mine if SUPERSEDED not in run.data.tags}

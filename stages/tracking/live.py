@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from stages.tracking.records import Record, curves
 from stages.tracking.runs import find, logged
-from stages.tracking.store import Store, experiment_id
+from stages.tracking.store import Store
 from stages.tracking.write import write
 
 LIVE = "live"
@@ -54,10 +54,10 @@ class Training:
             self.lock = None
 
 
-def bury(store: Store, study: str) -> None:
+def bury(store: Store) -> None:
     """Mark KILLED every run that a process of this machine left RUNNING and is not there to end."""
     query = "attributes.status = 'RUNNING'"
-    for run in store.client.search_runs([experiment_id(store, study)], query):
+    for run in store.client.search_runs([store.experiment_id], query):
         owner = run.data.tags.get(LIVE, "")
         if owner.split(":")[0] != socket.gethostname():
             continue

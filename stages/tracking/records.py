@@ -21,7 +21,6 @@ class Record:
     """The manifest of an output folder; `experiment` is None where it serves the whole study."""
 
     folder: Path
-    study: str
     stage: str
     experiment: str | None
     round: int
@@ -53,7 +52,6 @@ def from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Record:
     try:
         return Record(
             folder=folder,
-            study=str(manifest.get("study") or "pruning"),
             stage=str(manifest["stage"]),
             experiment=manifest.get("experiment") or None,
             round=int(manifest.get("round") or 0),

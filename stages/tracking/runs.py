@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.tracking.records import Record, upstream
-from stages.tracking.store import Store, experiment_id, lock
+from stages.tracking.store import Store, lock
 from stages.tracking.write import write
 
 PARENT, SUPERSEDED = "mlflow.parentRunId", "superseded"
@@ -33,15 +33,18 @@ def logged(run: Any, record: Record, digest: str = "") -> bool:
 def find(store: Store, record: Record, digest: str = "", folds: Iterable[int] = ()) -> Places:
     """Return the runs for a folder (all its folds, or `folds`), made where missing.
 
-    They hold nothing that contradicts the folder or what it was made from. Where the present runs
-    do (the same settings gave other bytes: code or data has changed), they are tagged superseded
-    and others take their place: those which held this content before, or new ones.
+    They are in the MLflow experiment of the store's study, whichever study made the folder: those
+    side by side share DVC's cache. They hold nothing that contradicts the folder or what it was
+    made from. Where the present runs do (the same settings gave other bytes: code or data has
+    changed), they are tagged superseded and others take their place: those which held this content
+    before, or new ones.
     """
-    place = experiment_id(store, record.study)
     wanted = _lineage(store, record, digest)
     with lock(store.home):
         query = f"tags.group_key = '{record.group_key}'"
-        held = store.client.search_runs([place], query, order_by=["attributes.start_time ASC"])
+        held = store.client.search_runs(
+            [store.experiment_id], query, order_by=["attributes.start_time ASC"]
+        )
         held = [run for run in held if run.data.tags["experiment"] == _name(record)]
         parents = [run for run in held if PARENT not in run.data.tags]
         parent = _choose(parents, held, wanted) or _create(store, record)
@@ -93,7 +96,7 @@ def _name(record: Record) -> str:
 
 def _create(store: Store, record: Record, fold: int | None = None, parent: Any = None) -> Any:
     tags = {
-        "study": record.study,
+        "study": store.study,
         "experiment": _name(record),
         "group_key": record.group_key,
         "mlflow.user": os.environ.get("USER", ""),
@@ -103,8 +106,7 @@ def _create(store: Store, record: Record, fold: int | None = None, parent: Any =
     if parent is not None:
         tags |= {"fold": str(fold), PARENT: parent.info.run_id}
         title += f" fold {fold}"
-    study = experiment_id(store, record.study)
-    run = store.client.create_run(study, tags=tags, run_name=title)
+    run = store.client.create_run(store.experiment_id, tags=tags, run_name=title)
     store.client.set_terminated(run.info.run_id)
     return run
 

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,13 +27,13 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Store:
-    """An open store: its client, the study's folder, and the MLflow experiments met so far."""
+    """An open store: its client, the study's folder, and the study with its MLflow experiment."""
 
     client: Any
     uri: str
     home: Path
-    embedded: bool
-    experiments: dict[str, str] = field(default_factory=dict)
+    study: str
+    experiment_id: str
 
 
 def address(home: Path) -> tuple[str, bool]:
@@ -63,9 +63,9 @@ def connect(home: Path, study: str, *, timeout: int, retries: int) -> Store:
     with lock(home):  # racing to create the tables breaks them
         if embedded:
             _check_database(home / DATABASE)
-        store = Store(MlflowClient(uri, registry_uri=uri), uri, home, embedded)
-        _experiment(store, study)
-    return store
+        client = MlflowClient(uri, registry_uri=uri)
+        location = (home / "mlartifacts").as_uri() if embedded else None
+        return Store(client, uri, home, study, _experiment(client, study, location))
 
 
 @contextmanager
@@ -79,14 +79,6 @@ def lock(home: Path) -> Iterator[None]:
     with (folder / "lock").open("w") as file:
         _wait(file)
         yield
-
-
-def experiment_id(store: Store, study: str) -> str:
-    """Return the id of the study's MLflow experiment, made where missing."""
-    if study not in store.experiments:
-        with lock(store.home):
-            _experiment(store, study)
-    return store.experiments[study]
 
 
 def _check_database(path: Path) -> None:
@@ -108,19 +100,18 @@ def _wait(file: IO[str]) -> None:
             time.sleep(0.02)
 
 
-def _experiment(store: Store, study: str) -> None:
+def _experiment(client: Any, study: str, location: str | None) -> str:
+    """Return the id of the study's MLflow experiment, made where missing."""
     from mlflow.exceptions import MlflowException
 
-    found = store.client.get_experiment_by_name(study)
+    found = client.get_experiment_by_name(study)
     if found is None:
-        location = (store.home / "mlartifacts").as_uri() if store.embedded else None
         try:
-            store.experiments[study] = store.client.create_experiment(study, location)
-            return
+            return str(client.create_experiment(study, location))
         except MlflowException:  # another machine may have been quicker
-            found = store.client.get_experiment_by_name(study)
+            found = client.get_experiment_by_name(study)
             if found is None:
                 raise
     if found.lifecycle_stage != "active":
         raise PruningError(f"the experiment {study!r} was deleted there; restore it or rename it")
-    store.experiments[study] = found.experiment_id
+    return str(found.experiment_id)

@@ -146,7 +146,7 @@ def open(
     timeout, retries = (60, 3) if strict else (10, 1)
     try:
         store = connect(home, study, timeout=timeout, retries=retries)
-        bury(store, study)
+        bury(store)
         return Tracker(store, strict=strict)
     except Exception as error:
         message = _told(error, address(home)[0])

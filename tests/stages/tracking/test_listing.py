@@ -1,5 +1,6 @@
 """The runs that hold a study's present results, found for its record."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,19 @@ def test_an_experiment_and_its_folds_are_listed_by_the_ids_that_mlflow_has(study
     (one,) = runs(experiment="magnitude", fold="1")
     assert found[-1].run_id == one.info.run_id
     assert found[-1].times == (one.info.start_time / 1000, one.info.end_time / 1000)
+
+
+def test_what_another_study_made_and_dvc_restored_is_listed_as_this_study_s(study, client):
+    study.prepared()
+    folder = study.dense()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "study": "another"}))
+    with tracking.open(study="digits", strict=True) as tracker:
+        tracker.log(folder)
+    found = listing.runs(study.home, "digits", FOLDERS[:1])
+    assert [run.fold for run in found] == [None, 0, 1]
+    assert client.get_run(found[0].run_id).data.tags["study"] == "digits"
+    assert client.get_experiment_by_name("another") is None
 
 
 def test_runs_of_other_settings_are_not_listed(study):

@@ -121,9 +121,10 @@ def test_help_imports_neither_torch_nor_mlflow(run_python):
     assert done.stdout.endswith("\n\n") and "--params" in done.stdout
 
 
-def test_a_manifest_s_study_is_where_it_goes(study, runs, client, capsys):
+def test_what_another_study_made_goes_to_the_one_whose_folder_it_is_in(study, runs, client, capsys):
     folder = study.prepared()
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "study": "another"}))
     assert synced(capsys)[0] == 0
-    assert client.get_experiment_by_name("another") is not None and not runs()
+    assert client.get_experiment_by_name("another") is None
+    assert [run.data.tags["study"] for run in runs()] == ["digits"]
