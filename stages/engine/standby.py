@@ -46,8 +46,11 @@ def hand_over() -> None:
     one_of_many = "RANK" in os.environ  # torchrun watches over its processes itself
     if not asked or one_of_many or "torch" in sys.modules or not hasattr(os, "pidfd_open"):
         return
+    program = sys.modules["__main__"].__spec__
+    if program is None or not program.name.startswith("stages."):  # a stage within another program
+        return
     with suppress(OSError), _connected(os.getppid()) as server:
-        _send_command(server)
+        _send_command(server, program.name)
         if process := _received(server):
             _stand_for(server, process)
 
@@ -93,10 +96,9 @@ def _start(listener: socket.socket, parent: int) -> None:
     os.close(pidfd)
 
 
-def _send_command(server: socket.socket) -> None:
-    module = sys.modules["__main__"].__spec__
+def _send_command(server: socket.socket, module: str) -> None:
     command = {
-        "module": module.name if module else "",
+        "module": module,
         "arguments": sys.argv[1:],
         "folder": str(Path.cwd()),
         "environment": dict(os.environ),

@@ -166,6 +166,14 @@ def test_a_killed_standby_is_told_and_the_next_stage_starts_another(conductor):
     assert len(conductor.standbys()) == 1
 
 
+def test_a_stage_within_another_program_is_done_there(finished):
+    code = "import sys; from stages.evaluate import app; app(args=sys.argv[1:])"
+    called = [sys.executable, "-c", code, *EVALUATE[1:], "1"]
+    done = finished.run(*called, DVC_STAGE="evaluate", PYTHONPATH=str(finished.folder))
+    assert not done.stdout + done.stderr
+    assert not processes(finished.folder)
+
+
 def test_without_it_on_request(finished):
     conductor = Conductor(finished.folder, PRUNING_STANDBY="0")
     assert conductor.run(*EVALUATE, "1") == (0, "", "")
