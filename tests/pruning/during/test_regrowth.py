@@ -156,6 +156,20 @@ def test_rigl_grows_where_the_dense_gradient_of_the_masked_network_is_largest(ru
     assert updates > 4
 
 
+def test_left_to_itself_rigl_moves_in_a_run_of_twelve_steps(runs: Any) -> None:
+    training = start(runs, 0.5)
+    before = training.current()
+    after = runs.run(training, "rigl").masks
+    assert any(not torch.equal(before[name], mask) for name, mask in after.items())
+
+
+def test_left_to_itself_set_moves_in_the_middle_of_a_single_epoch(runs: Any) -> None:
+    training = start(runs, 0.5, steps_per_epoch=12)
+    before = training.current()
+    after = runs.run(training, "set").masks
+    assert any(not torch.equal(before[name], mask) for name, mask in after.items())
+
+
 def test_gradients_accumulated_over_several_backward_passes_are_added_up() -> None:
     model = Vector(1.0, 0.5, 0.0, 0.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
