@@ -101,8 +101,10 @@ def _check_values(score: AnyScore, name: str, criterion: str) -> None:
             f"criterion {criterion!r} returned {values.dtype} for layer {name!r}, not floats"
         )
     for _, block in blocks(score):
+        if bool(block.sum() > -torch.inf):
+            continue  # so it holds neither; a sum costs less than the least
         # NaN is the least of all; -inf is how pieces that are no longer alive are ranked.
-        least = block.amin() if block.numel() else torch.tensor(0.0)
+        least = block.amin()
         if not bool(least > -torch.inf):
             what = "NaN" if bool(least.isnan()) else "-inf"
             raise PruningError(f"criterion {criterion!r} returned {what} for layer {name!r}")

@@ -1,6 +1,7 @@
 """The criterion that needs no data: how much signal flows through each weight."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import mmap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +20,9 @@ from pruning.types import Params, Scores
 
 NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
+HUGE = 1 << 21
+"""Bytes from which on memory of its own is worth asking for: a huge page of x86 and of ARM."""
+
 
 def synflow(
     model: nn.Module, params: Params, evidence: Evidence, *, normalisation: str = "identity"
@@ -35,36 +39,66 @@ def synflow(
     """
     if normalisation not in ("identity", "eval"):
         raise unknown("normalisation", normalisation, ("identity", "eval"), "criterion 'synflow'")
-    values = _absolute(model, params, normalisation)
-    wanted = [values[name] for name in params]
     inputs = _ones(evidence, model)
     args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
     skipped = normalisation == "identity"
     with named("synflow", model), undisturbed(model, evidence.generator), _linear(model, skipped):
-        output = functional_call(model, values, args, kwargs)
-        flow = torch.stack([leaf.sum() for leaf in tree_leaves(output) if _is_float(leaf)]).sum()
-        slopes = torch.autograd.grad(flow, wanted, allow_unused=True, materialize_grads=True)
-    own = _unshared(slopes)
-    return {name: _product(name, params[name], g) for name, g in zip(params, own, strict=True)}
+        return _scores(model, params, normalisation, args, kwargs)
 
 
-def _unshared(slopes: Iterable[Tensor]) -> list[Tensor]:
-    """Return the slopes, copied where autograd gave one memory to several, as for a + b."""
-    seen, found = set[int](), []
-    for slope in slopes:
-        memory = slope.untyped_storage().data_ptr()
-        found.append(slope.clone() if memory in seen else slope)
-        seen.add(memory)
-    return found
+def _scores(
+    model: nn.Module,
+    params: Params,
+    normalisation: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    apart: bool = False,
+) -> dict[str, Tensor]:
+    """Return |w * dR/dw| by layer, in the memory of the float64 copies unless `apart`.
+
+    A score is made as its slope arrives, so that one slope's memory serves the next. A network that
+    also reads a weight aside from its gradient may need its copy until later: torch notices that it
+    has changed, and everything is done again with the scores in memory of their own.
+    """
+    values = _absolute(model, params, normalisation)
+    scores: dict[str, Tensor] = {}
+    for name in params:
+        hook = _scoring(name, scores, apart=apart)
+        values[name].register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+    output = functional_call(model, values, args, kwargs)
+    flow = torch.stack([leaf.sum() for leaf in tree_leaves(output) if _is_float(leaf)]).sum()
+    try:
+        flow.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        if apart:
+            raise
+        return _scores(model, params, normalisation, args, kwargs, apart=True)
+    return {
+        name: scores[name] if name in scores else torch.zeros_like(weight, dtype=torch.float64)
+        for name, weight in params.items()  # a weight that the output never meets has zero
+    }
 
 
-def _product(name: str, weight: Tensor, slope: Tensor) -> Tensor:
-    """Return |weight * slope| in the memory of the slope, a part at a time to stay in the cache."""
-    score, factors = slope.contiguous(), weight.detach().reshape(-1)
-    flat = score.view(-1)
+def _scoring(name: str, scores: dict[str, Tensor], *, apart: bool) -> Callable[[Tensor], None]:
+    """Return the hook that makes the score of layer `name` of its copy and the copy's slope."""
+
+    def keep_score(copy: Tensor) -> None:
+        slope, copy.grad = copy.grad, None
+        if slope is not None:
+            weight = copy.detach()
+            scores[name] = _product(name, weight.clone() if apart else weight, slope)
+
+    return keep_score
+
+
+def _product(name: str, score: Tensor, slope: Tensor) -> Tensor:
+    """Return |weight * slope| in the memory of the weight, a part at a time as above."""
+    flat, slopes = score.view(-1), slope.reshape(-1)
     for start in range(0, flat.numel(), BLOCK):
-        part = flat[start : start + BLOCK].mul_(factors[start : start + BLOCK]).abs_()
-        if not bool(part.amax().isfinite()):
+        part = flat[start : start + BLOCK].mul_(slopes[start : start + BLOCK]).abs_()
+        # A sum is finite only if all of its parts are, and it is found sooner than the largest.
+        if not bool(part.sum().isfinite()) and not bool(part.amax().isfinite()):
             raise PruningError(f"criterion 'synflow' overflows float64 in layer {name!r}")
     return score
 
@@ -76,22 +110,20 @@ def _absolute(model: nn.Module, params: Params, normalisation: str) -> dict[str,
     Parameters and, with `normalisation` eval, what normalising layers hold are absolute values;
     with `identity` nothing reads what these hold, so it is left out unless it is scored itself.
     """
-    skipped: set[str] = set()
-    for name, module in model.named_modules():
-        if isinstance(module, NORMALISATIONS) and normalisation == "identity":
-            skipped.update(key for key, _ in module.named_parameters(name))
-            skipped.update(key for key, _ in module.named_buffers(name))
-    skipped -= set(params)
+    skipped = normalisation == "identity"
+    layers = {name for name, module in model.named_modules() if isinstance(module, NORMALISATIONS)}
+
+    def normalising(name: str) -> bool:
+        return name.rpartition(".")[0] in layers
+
     values: dict[str, Tensor] = {
         name: _double(parameter, absolute=True).requires_grad_(name in params)
         for name, parameter in model.named_parameters()
-        if name not in skipped
+        if name in params or not (skipped and normalising(name))
     }
-    for name, module in model.named_modules():
-        for key, buffer in module.named_buffers(name, recurse=False):
-            if buffer.is_floating_point() and key not in skipped:
-                absolute = isinstance(module, NORMALISATIONS) and normalisation == "eval"
-                values[key] = _double(buffer, absolute=absolute)
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point() and not (skipped and normalising(name)):
+            values[name] = _double(buffer, absolute=normalising(name))
     return values
 
 
@@ -112,17 +144,27 @@ def _linear(model: nn.Module, skipped: bool) -> Iterator[None]:
 
 
 def _double(tensor: Tensor, *, absolute: bool) -> Tensor:
-    """Return a copy, even of what is in double precision already, a part at a time as above."""
-    if not tensor.is_contiguous():
-        copy = tensor.detach().to(torch.float64, copy=True)
-        return copy.abs_() if absolute else copy
-    copy = torch.empty_like(tensor, dtype=torch.float64)
-    flat, source = copy.view(-1), tensor.detach().view(-1)
+    """Return a contiguous copy in float64, made a part at a time, which stays in the cache."""
+    copy, source = _room(tensor), tensor.detach().reshape(-1)
+    flat = copy.view(-1)
     for start in range(0, flat.numel(), BLOCK):
         part = flat[start : start + BLOCK].copy_(source[start : start + BLOCK])
         if absolute:
             part.abs_()
     return copy
+
+
+def _room(tensor: Tensor) -> Tensor:
+    """Return memory for `tensor` in float64; much of it in huge pages where the system has them.
+
+    The first touch of small pages of new memory takes longer than the copy.
+    """
+    size = tensor.numel() * torch.float64.itemsize
+    if size < HUGE or tensor.device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(tensor.shape, dtype=torch.float64, device=tensor.device)
+    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(room, dtype=torch.float64).view(tensor.shape)
 
 
 def _passed(layer: nn.Module, signal: Tensor, *_: Any) -> Tensor:

@@ -1,4 +1,5 @@
 import copy
+import mmap
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_an_overflow_of_double_precision_names_the_layer():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(1e10)
-    with pytest.raises(PruningError, match=r"'synflow' overflows float64 in layer '0.weight'"):
+    with pytest.raises(PruningError, match=r"'synflow' overflows float64 in layer '78.weight'"):
         score(model, "synflow", evidence=shapes(1, 60))
 
 
@@ -123,6 +124,44 @@ class Sum(nn.Module):
 def test_weights_that_share_a_gradient_have_scores_of_their_own():
     scores = score(Sum(), "synflow", evidence=shapes(1, 2), only=["a", "b"])
     assert (scores["a"].tolist(), scores["b"].tolist()) == ([[2, 3]], [[5, 7]])
+
+
+class Detached(nn.Module):
+    """c * (a x) * (b x), the first factor without a gradient for `b`'s use of the same weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Parameter(torch.tensor([[2.0]]))
+        self.second = nn.Parameter(torch.tensor([[-3.0]]))
+
+    def forward(self, x):
+        hidden = x @ self.first
+        aside = (
+            hidden @ self.second.detach()
+        )  # its backward needs `second` after its slope is there
+        return aside * (hidden @ self.second)
+
+
+def test_a_weight_that_is_read_aside_from_its_gradient():
+    # R = (a b)(a b) with a = 2, b = 3, once with b fixed: a dR/da = 2 a^2 b^2, b dR/db = a^2 b^2
+    scores = score(Detached(), "synflow", evidence=shapes(1, 1), only=["first", "second"])
+    assert (scores["first"].item(), scores["second"].item()) == (72, 36)
+
+
+def test_a_weight_that_the_output_never_meets_scores_zero():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    model.aside = nn.Linear(3, 3)
+    model.forward = lambda x: model[0](x)
+    assert score(model, "synflow", evidence=shapes(1, 2))["aside.weight"].eq(0).all()
+
+
+def test_scores_in_huge_pages_equal_those_in_small_ones(monkeypatch):
+    model = nn.Sequential(nn.Linear(600, 500), nn.Linear(500, 1))  # 2.4 MB in float64
+    huge = score(model, "synflow", evidence=shapes(1, 600))
+    monkeypatch.delattr("mmap.MADV_HUGEPAGE", raising=False)  # as on macOS
+    small = score(model, "synflow", evidence=shapes(1, 600))
+    assert all(torch.equal(huge[name], small[name]) for name in huge)
+    assert huge["0.weight"].untyped_storage().data_ptr() % mmap.PAGESIZE == 0
 
 
 @pytest.mark.parametrize("normalisation", ["identity", "eval"])

@@ -26,6 +26,19 @@ def test_infinity_ranks_first_and_is_allowed():
     check_scores(scores(fc=torch.full((2, 3), inf)), PARAMS, "mine")
 
 
+@pytest.mark.parametrize("value", [3e38, -3e38])  # six of them add up to more than float32 holds
+def test_scores_whose_sum_overflows_are_allowed(value):
+    check_scores(scores(fc=torch.full((2, 3), value)), PARAMS, "mine")
+
+
+@pytest.mark.parametrize(("value", "told"), [(nan, "NaN"), (-inf, "-inf")])
+def test_infinity_hides_no_score_without_a_rank(value, told):
+    broken = torch.full((2, 3), inf)
+    broken[1, 1] = value
+    with pytest.raises(PruningError, match=f"'mine' returned {told} for layer 'fc'"):
+        check_scores(scores(fc=broken), PARAMS, "mine")
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2, 3), (3, 3, 2, 2), (2, 3, 2, 2, 1), ()])
 def test_a_wrong_shape_is_named_with_the_right_one(shape):
     with pytest.raises(PruningError) as error:
