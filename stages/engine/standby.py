@@ -88,6 +88,10 @@ def _start(listener: socket.socket, parent: int) -> None:
     subprocess.Popen(
         [sys.executable, "-m", "stages.engine.standby", *map(str, fds)],
         pass_fds=fds,
+        env={
+            **os.environ,
+            "OPENBLAS_NUM_THREADS": "1",
+        },  # else NumPy starts threads: a fork has none
         start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -120,6 +120,24 @@ def test_two_stages_share_a_standby_and_leave_the_same_bytes(finished, conductor
     assert digest(finished.folder / "results") == before
 
 
+def test_a_standby_has_neither_a_thread_nor_an_accelerator_when_it_forks(conductor):
+    assert conductor.run(*EVALUATE, "1") == (0, "", "")
+    (standby,) = conductor.standbys()
+    assert len(list(Path(f"/proc/{standby}/task").iterdir())) == 1
+    assert "libcuda.so" not in Path(f"/proc/{standby}/maps").read_text()
+
+
+@pytest.mark.usefixtures("conductor")
+def test_a_rank_of_torchrun_does_its_work_itself(finished):
+    ranked = Conductor(finished.folder, RANK="0")
+    stage = ranked.begin("stages.slow")
+    wait_for((finished.folder / "at-work").exists)
+    assert processes(finished.folder) == [stage]
+    os.kill(stage, signal.SIGTERM)
+    assert ranked.end()[0] == -signal.SIGTERM
+    ranked.quit()
+
+
 def test_a_refusal_is_the_same_line_and_the_same_code(finished, conductor):
     here = finished.stage("evaluate", *EVALUATE[1:], "9", check=False)
     assert conductor.run(*EVALUATE, "9") == (2, here.stdout, here.stderr)
