@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.literature import ours
-from stages.literature.beside import RECODED
 from stages.literature.beside_views import picture, to_markdown
-from stages.literature.lookup import plain
 from stages.literature.verdict import RULE, SELECTIONS
 
 if TYPE_CHECKING:
@@ -18,9 +16,6 @@ TITLE = "Beside the papers"
 TABLE, PICTURE = "papers.csv", "papers.png"
 SAID_ONCE = ("ours", "net", "chosen by")
 """Columns of the table whose cells are the same in every line of an experiment."""
-
-SPREAD = 10
-"""Accuracy points below our best network from which on a network counts as collapsed."""
 
 
 def write(study: "Params", folds: "pd.DataFrame", folder: Path) -> str:
@@ -70,14 +65,5 @@ def tables(answered: "pd.DataFrame", level: int = 3) -> str:
 
 def draw(mine: "pd.DataFrame", rows: "pd.DataFrame", path: Path) -> None:
     """Write the picture of ours and the published results; the same results give the same bytes."""
-    figure = picture(mine, rows, lowest=_lowest(mine))
+    figure = picture(mine, rows)
     figure.savefig(path, dpi=120, metadata={"Software": None})
-
-
-def _lowest(mine: "pd.DataFrame") -> float | None:
-    """Return where to cut the axis, so that networks which collapsed do not flatten the others."""
-    recoded = plain(mine["dataset"].iloc[0]).endswith(RECODED) if len(mine) else False
-    values = mine["accuracy"] - (mine["dense_accuracy"] if recoded else 0)
-    means = 100 * values.groupby([mine["experiment"], mine["sparsity"]]).mean()
-    good = means[means > means.max() - SPREAD]
-    return float(good.min() - 0.5) if len(good) < len(means) else None

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 MARKS = "osD^vP*X<>hd"
 THEIRS = "0.35"
 COLOURS = ("#1b6ca8", "#d1602d", "#3c8d5a", "#8a4f9e", "#b5302f", "#b08d1a", "#17807a", "#d45b9c")
+ASIDE = 1.01
+"""The factor between the densities at which two of our lines are drawn."""
+
+SPREAD = 10
+"""Accuracy points below our best network from which on a network counts as collapsed, if it also
+lies below the outer fence of Tukey 1977: three quartile ranges below the first quartile."""
+
 TICKS = (0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 
 
@@ -35,17 +42,16 @@ def to_markdown(table: "pd.DataFrame", *, without: Collection[str] = ()) -> str:
     return f"{text}\n"
 
 
-def picture(
-    results: "pd.DataFrame", rows: "pd.DataFrame", *, lowest: float | None = None
-) -> "Figure":
+def picture(results: "pd.DataFrame", rows: "pd.DataFrame") -> "Figure":
     """Draw, for each net of ours, accuracy in percent against sparsity (by log density).
 
     Where our pixels differ from the published ones, the changes from the own dense nets instead.
 
-    Ours as coloured lines, mean with its 95 % interval; published figures as grey points with 2 sd
-    where they give them: full where first-hand, hollow where not, one mark for each paper. Rows
-    of another kind of sparsity or without an accuracy are left out. `lowest` cuts the axis from
-    below.
+    Ours as coloured lines, mean with its 95 % interval, moved aside by a hundredth of the density
+    from one to the next, or their bars would lie on one another; published figures as grey points
+    with 2 sd where they give them: full where first-hand, hollow where not, one mark for each
+    paper. Rows of another kind of sparsity or without an accuracy are left out, and networks that
+    collapsed lie below the axis.
     """
     from matplotlib.figure import Figure
 
@@ -59,7 +65,7 @@ def picture(
         _draw_theirs(place, theirs, drops)
         _draw_ours(place, ours, drops)
         title = f"{canonical(model, [row.model for row in theirs])} on {dataset}"
-        _finish(place, title, kind, lowest)
+        _finish(place, title, kind, _lowest(ours, drops))
         if drops:
             place.set_ylabel("change in accuracy from the own dense net in points")
     return figure
@@ -91,7 +97,8 @@ def _draw_theirs(axes: "Axes", rows: list[Any], drops: bool) -> None:
 
 def _draw_ours(axes: "Axes", ours: "pd.DataFrame", drops: bool) -> None:
     styles = ("-", "--", ":", "-.")
-    for index, (_, series) in enumerate(ours.groupby(SERIES, sort=False)):
+    lines: list[Any] = list(ours.groupby(SERIES, sort=False))
+    for index, (_, series) in enumerate(lines):
         # Folds reach slightly different sparsities: their k-th networks make the k-th point.
         step = series.groupby("fold")["sparsity"].rank(method="first")
         value = series["accuracy"] - (series["dense_accuracy"] if drops else 0)
@@ -101,8 +108,9 @@ def _draw_ours(axes: "Axes", ours: "pd.DataFrame", drops: bool) -> None:
         ]
         means = [sample.mean for _, sample in points]
         halves = [0 if sample.n == 1 else sample.mean - sample.low for _, sample in points]
+        aside = ASIDE ** (index - (len(lines) - 1) / 2)
         axes.errorbar(
-            [1 - sparsity for sparsity, _ in points],
+            [(1 - sparsity) * aside for sparsity, _ in points],
             means,
             yerr=halves,
             fmt=styles[index // len(COLOURS) % len(styles)],
@@ -112,6 +120,15 @@ def _draw_ours(axes: "Axes", ours: "pd.DataFrame", drops: bool) -> None:
             zorder=5,
             label=f"ours: {series['experiment'].iloc[0]} (n = {max(s.n for _, s in points)})",
         )
+
+
+def _lowest(ours: "pd.DataFrame", drops: bool) -> float | None:
+    """Return where to cut the axis, so that networks which collapsed do not flatten the others."""
+    values = ours["accuracy"] - (ours["dense_accuracy"] if drops else 0)
+    means = 100 * values.groupby([ours["experiment"], ours["sparsity"]]).mean()
+    first, third = means.quantile([0.25, 0.75])
+    good = means[means > min(means.max() - SPREAD, first - 3 * (third - first))]
+    return float(good.min() - 0.5) if len(good) < len(means) else None
 
 
 def _finish(axes: "Axes", title: str, kind: str, lowest: float | None) -> None:

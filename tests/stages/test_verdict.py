@@ -296,11 +296,10 @@ def test_a_picture_for_each_net_with_our_means_and_their_points(rows):
         ]
     )
     theirs = search(rows, dataset="MNIST", kind="weights", sparsity=(0.9, 0.99))
-    figure = picture(results, theirs, lowest=97.0)
+    figure = picture(results, theirs)
     first, second = figure.axes
     assert first.get_title() == "LeNet-300-100 on MNIST"
     assert second.get_title() == "LeNet-5-Caffe on MNIST"
-    assert first.get_ylim()[0] == 97.0
     lines = [container.lines[0] for container in first.containers]
     assert lines[-1].get_xdata() == pytest.approx([0.1, 0.05])
     assert lines[-1].get_ydata() == pytest.approx([98.5, 98.1])
@@ -309,6 +308,22 @@ def test_a_picture_for_each_net_with_our_means_and_their_points(rows):
     assert len(hollow) == len(numbers)
     assert sum(hollow) == (~numbers["first_hand"]).sum()
     figure.canvas.draw()
+
+
+def test_a_picture_leaves_collapsed_networks_below_and_shows_the_rest(rows):
+    curve = {0.9: 0.98, 0.95: 0.97, 0.98: 0.93, 0.99: 0.83}
+    falling = [ours(value, value, sparsity=sparsity) for sparsity, value in curve.items()]
+    whole = picture(pd.concat(falling), rows.iloc[:0]).axes[0]
+    assert whole.get_ylim()[0] < 83
+    collapsed = picture(pd.concat([*falling, ours(0.1, 0.1, sparsity=0.995)]), rows.iloc[:0])
+    assert collapsed.axes[0].get_ylim()[0] == pytest.approx(82.5)
+
+
+def test_our_lines_lie_side_by_side(rows):
+    two = pd.concat([ours(0.98, 0.99), ours(0.97, 0.98).assign(experiment="other")])
+    first, second = picture(two, rows.iloc[:0]).axes[0].containers
+    ratio = second.lines[0].get_xdata()[0] / first.lines[0].get_xdata()[0]
+    assert ratio == pytest.approx(1.01)
 
 
 def test_pictures_need_no_window_system():
