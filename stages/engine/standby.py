@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from stages.engine import warm
 from stages.engine.orphans import die_with_parent
+from stages.environment import STANDBY, TRACKING, is_off
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
-
-VARIABLE = "PRUNING_STANDBY"
 
 IDLE = 60.0
 """Seconds without a stage after which it ends, should what runs the stages live on."""
@@ -42,7 +41,7 @@ PEER = struct.Struct("3i")
 
 def hand_over() -> None:
     """Have the standby do this stage's command and exit as it does; return where there is none."""
-    asked = "DVC_STAGE" in os.environ and os.environ.get(VARIABLE) != "0"
+    asked = "DVC_STAGE" in os.environ and not is_off(STANDBY)
     one_of_many = "RANK" in os.environ  # torchrun watches over its processes itself
     if not asked or one_of_many or "torch" in sys.modules or not hasattr(os, "pidfd_open"):
         return
@@ -170,7 +169,7 @@ def serve(listener: socket.socket, parent: int) -> None:
             stages[asker] = _forked(command, streams, [listener, asker, *stages])
             with suppress(OSError):
                 asker.sendall(NUMBER.pack(stages[asker].pid))
-            wants_store = "mlflow" not in sys.modules and _is_tracked(Path(command["folder"]))
+            wants_store = "mlflow" not in sys.modules and _is_tracked(command)
     for process in stages.values():
         process.kill()
 
@@ -238,11 +237,14 @@ def _end(asker: socket.socket, process: "ForkProcess") -> None:
     process.close()
 
 
-def _is_tracked(folder: Path) -> bool:
+def _is_tracked(command: dict[str, Any]) -> bool:
     import yaml
 
+    if is_off(TRACKING, command["environment"]):
+        return False
     with suppress(OSError, ValueError, yaml.YAMLError, AttributeError):
-        return bool(yaml.safe_load((folder / "params.yaml").read_text()).get("tracking", True))
+        params = yaml.safe_load(Path(command["folder"], "params.yaml").read_text())
+        return bool(params.get("tracking", True))
     return False
 
 

@@ -114,6 +114,7 @@ def _draw_ours(axes: "Axes", ours: "pd.DataFrame", drops: bool) -> None:
             means,
             yerr=halves,
             fmt=styles[index // len(COLOURS) % len(styles)],
+            marker=".",
             color=COLOURS[index % len(COLOURS)],
             linewidth=1.6,
             capsize=3,

@@ -1,6 +1,5 @@
 """MLflow as a view of the output folders: whatever becomes of it, the stage goes on."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pruning.errors import PruningError
+from stages.environment import TRACKING, is_off
 from stages.tracking import log, records
 from stages.tracking.live import Training, bury
 from stages.tracking.store import Store, address, connect, public
@@ -140,7 +140,7 @@ def open(
     Without MLflow, or with `enabled` false or PRUNING_TRACKING=off in the environment, the tracker
     does nothing. A strict one raises a TrackingError and is patient: for `stages.sync`.
     """
-    if not enabled or os.environ.get("PRUNING_TRACKING", "").lower() in ("off", "0", "false", "no"):
+    if not enabled or is_off(TRACKING):
         return Tracker(None)
     home = Path(folder or ".").resolve()
     timeout, retries = (60, 3) if strict else (10, 1)

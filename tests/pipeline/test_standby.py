@@ -192,8 +192,9 @@ def test_a_stage_within_another_program_is_done_there(finished):
     assert not processes(finished.folder)
 
 
-def test_without_it_on_request(finished):
-    conductor = Conductor(finished.folder, PRUNING_STANDBY="0")
+@pytest.mark.parametrize("said", ["0", "off"])
+def test_without_it_on_request(finished, said):
+    conductor = Conductor(finished.folder, PRUNING_STANDBY=said)
     assert conductor.run(*EVALUATE, "1") == (0, "", "")
     assert not conductor.standbys()
     conductor.quit()
