@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -92,15 +92,15 @@ def _scoring(name: str, scores: dict[str, Tensor], *, apart: bool) -> Callable[[
     return keep_score
 
 
-def _product(name: str, score: Tensor, slope: Tensor) -> Tensor:
-    """Return |weight * slope| in the memory of the weight, a part at a time as above."""
-    flat, slopes = score.view(-1), slope.reshape(-1)
+def _product(name: str, weight: Tensor, slope: Tensor) -> Tensor:
+    """Return |weight * slope| in the memory of the weight, a part at a time as in `_double`."""
+    flat, slopes = weight.view(-1), slope.reshape(-1)
     for start in range(0, flat.numel(), BLOCK):
         part = flat[start : start + BLOCK].mul_(slopes[start : start + BLOCK]).abs_()
         # A sum is finite only if all of its parts are, and it is found sooner than the largest.
         if not bool(part.sum().isfinite()) and not bool(part.amax().isfinite()):
             raise PruningError(f"criterion 'synflow' overflows float64 in layer {name!r}")
-    return score
+    return weight
 
 
 @torch.no_grad()
@@ -163,7 +163,8 @@ def _room(tensor: Tensor) -> Tensor:
     if size < HUGE or tensor.device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(tensor.shape, dtype=torch.float64, device=tensor.device)
     room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    room.madvise(mmap.MADV_HUGEPAGE)
+    with suppress(OSError):  # a kernel without huge pages
+        room.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(room, dtype=torch.float64).view(tensor.shape)
 
 
