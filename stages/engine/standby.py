@@ -87,10 +87,8 @@ def _start(listener: socket.socket, parent: int) -> None:
     subprocess.Popen(
         [sys.executable, "-m", "stages.engine.standby", *map(str, fds)],
         pass_fds=fds,
-        env={
-            **os.environ,
-            "OPENBLAS_NUM_THREADS": "1",
-        },  # else NumPy starts threads: a fork has none
+        # NumPy would start threads, which a fork does not have.
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -127,7 +127,7 @@ def test_weights_that_share_a_gradient_have_scores_of_their_own():
 
 
 class Detached(nn.Module):
-    """c * (a x) * (b x), the first factor without a gradient for `b`'s use of the same weight."""
+    """(a b x)(a b x), the first factor without a gradient for b."""
 
     def __init__(self):
         super().__init__()
@@ -155,10 +155,11 @@ def test_a_weight_that_the_output_never_meets_scores_zero():
     assert score(model, "synflow", evidence=shapes(1, 2))["aside.weight"].eq(0).all()
 
 
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="the system has no huge pages")
 def test_scores_in_huge_pages_equal_those_in_small_ones(monkeypatch):
     model = nn.Sequential(nn.Linear(600, 500), nn.Linear(500, 1))  # 2.4 MB in float64
     huge = score(model, "synflow", evidence=shapes(1, 600))
-    monkeypatch.delattr("mmap.MADV_HUGEPAGE", raising=False)  # as on macOS
+    monkeypatch.delattr("mmap.MADV_HUGEPAGE")  # as on macOS
     small = score(model, "synflow", evidence=shapes(1, 600))
     assert all(torch.equal(huge[name], small[name]) for name in huge)
     assert huge["0.weight"].untyped_storage().data_ptr() % mmap.PAGESIZE == 0
