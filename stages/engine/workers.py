@@ -166,15 +166,21 @@ def _bar(label: str) -> Callable[[int, int], None]:
 
 
 def _lines(label: str) -> Callable[[int, int], None]:
-    began = last = time.monotonic()
+    # The rate is that since the first report: folds may wait for a core before it, or go on where
+    # a killed stage was.
+    begun: tuple[float, int] | None = None
+    last = time.monotonic()
 
     def show(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal begun, last
         now = time.monotonic()
-        if total <= 0 or done <= 0 or now - last < LINE_EVERY:
+        if total <= 0 or done <= 0:
+            return
+        began, first = begun = begun or (now, done)
+        if done == first or now - last < LINE_EVERY:
             return
         last = now
-        rate = done / (now - began)
+        rate = (done - first) / (now - began)
         left = (total - done) / rate
         print(f"{label}: {done}/{total} steps, {rate:.3g} a second, {left:.0f} s left", flush=True)
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 WORK = """
 import os, signal, time
+import tqdm  # which on a busy machine takes as long as the steps
 from stages.engine import workers
 workers.LINE_EVERY = 0.3
 
@@ -79,6 +80,20 @@ def test_elsewhere_plain_lines():
             r"finetune row round 1: \d+/40 steps, [\d.]+ a second, \d+ s left", line
         ), line
     assert "\r" not in done.stdout
+
+
+def test_the_rate_is_that_since_the_first_report(monkeypatch, capsys):
+    times = iter((0.0, 50.0, 100.0, 110.0, 120.0, 130.0, 140.0))
+    monkeypatch.setattr(workers.time, "monotonic", lambda: next(times))
+    show = workers._lines("finetune row round 1")
+    for done in (0, 1000, 1100, 1200, 1260):
+        show(done, 2000)
+    show(-1, -1)
+    # It waited for 100 s, went on at step 1000 and made 10 steps a second; a line every 15 s.
+    assert capsys.readouterr().out == (
+        "finetune row round 1: 1100/2000 steps, 10 a second, 90 s left\n"
+        "finetune row round 1: 1260/2000 steps, 8.67 a second, 85 s left\n"
+    )
 
 
 def test_a_fold_that_fails_lets_the_others_end_and_is_told():
