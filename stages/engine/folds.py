@@ -1,6 +1,7 @@
 """Run one stage for all its folds into one output folder, seen in MLflow."""
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -8,9 +9,9 @@ from pathlib import Path
 
 from pruning.errors import PruningError
 from stages import tracking
-from stages.engine import parallel
+from stages.engine import leftovers, parallel
 from stages.engine.workers import Report, each_fold
-from stages.files import RESUME, Manifest, output
+from stages.files import Manifest, output
 from stages.params import Params
 from stages.tracking import records
 
@@ -35,11 +36,14 @@ def run(
     Opening MLflow takes seconds. A stage that is `training` opens it while its workers are busy
     and logs what came before it as well, so a short stage under DVC leaves that to the next long
     one; run by hand it logs its folder at the end.
+
+    A fold that took longer than `checkpoint_minutes` is kept until the whole stage is done, so that
+    a stage that is killed, or fails in another fold, does not compute it again.
     """
     if training and (number := parallel.to_launch()):
         parallel.launch(manifest.stage, number)
     folds = _chosen(manifest, only)
-    facts = manifest.facts()
+    facts, resume = manifest.facts(), leftovers.folder_of(manifest)
     trackers: list[tracking.Tracker] = []
     lives: dict[int, tracking.Live] = {}
 
@@ -51,9 +55,8 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(parallel.together(params.training.device))
         with parallel.writing(output(folder, manifest, only)) as unfinished:
-            resume = RESUME / f"{manifest.stage}-{facts['key'][:16]}"
             each_fold(
-                partial(_one, task, unfinished, resume),
+                partial(_one, task, unfinished, resume, 60 * params.checkpoint_minutes),
                 folds,
                 label=f"{manifest.stage} {manifest.experiment} round {manifest.round}",
                 device=params.training.device,
@@ -61,6 +64,8 @@ def run(
                 watch=lambda: _show_progress(lives, unfinished),
             )
             finish(unfinished)
+        if parallel.rank() == 0:
+            leftovers.forget(resume, folds)
         if not training and "DVC_STAGE" not in os.environ:
             open_tracker()
         for tracker in trackers:
@@ -72,14 +77,21 @@ def _show_progress(lives: Mapping[int, tracking.Live], unfinished: Path) -> None
         live.progress(records.rows(unfinished / f"fold-{fold}" / "history.csv"))
 
 
-def _one(task: FoldTask, unfinished: Path, resume: Path, fold: int, report: Report) -> None:
-    folder = unfinished / f"fold-{fold}"
+def _one(
+    task: FoldTask, unfinished: Path, resume: Path, seconds: float, fold: int, report: Report
+) -> None:
+    folder, began = unfinished / f"fold-{fold}", time.monotonic()
+    if leftovers.take_up(resume, folder):
+        report(1, 1)
+        return
     folder.mkdir()
     try:
         with parallel.resuming(resume / folder.name) as checkpoints:
             task(folder, checkpoints, fold, report)
     except PruningError as error:
         raise PruningError(f"fold {fold}: {error}") from None
+    if parallel.rank() == 0 and time.monotonic() - began >= seconds:
+        leftovers.keep(resume, folder)
 
 
 def _chosen(manifest: Manifest, only: int | None) -> list[int]:
