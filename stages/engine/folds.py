@@ -64,6 +64,7 @@ def run(
                 watch=lambda: _show_progress(lives, unfinished),
             )
             finish(unfinished)
+        parallel.meet()  # another rank may still be looking at what rank 0 drops
         if parallel.rank() == 0:
             leftovers.forget(resume, folds)
         if not training and "DVC_STAGE" not in os.environ:

@@ -1,6 +1,9 @@
 """What a stage that was killed leaves to the next one: its folds' checkpoints, and whole folds."""
 
 import hashlib
+import importlib.util
+import json
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,20 +20,33 @@ FINISHED = "finished"
 
 
 def folder_of(manifest: Manifest) -> Path:
-    """Return where the work on an output is kept: of its settings and inputs, and of this code."""
+    """Return where the work on an output is kept: of its settings, its inputs and this code."""
     name = f"{manifest.stage}-{manifest.experiment}-round-{manifest.round}"
-    made_by = f"{manifest.facts()['key']} {code()}"
-    return RESUME / f"{name}-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
+    facts = json.dumps(manifest.facts(), sort_keys=True)
+    named = sorted(set(re.findall(r'"([A-Za-z_][\w.]*):\w+"', facts)))
+    made_by = hashlib.sha256(f"{facts} {code(named)} {state(manifest.inputs)}".encode())
+    return RESUME / f"{name}-{made_by.hexdigest()[:16]}"
 
 
-def code() -> str:
-    """Return the hash of the two packages' source and of torch's version."""
+def code(modules: Sequence[str] = ()) -> str:
+    """Return the hash of both packages' source, of the user's `modules` and of torch's version."""
     found = hashlib.sha256(version("torch").encode())
     for package in (pruning, stages):
         root = Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             found.update(f"{path.relative_to(root)}".encode() + path.read_bytes())
+    for name in modules:
+        with suppress(Exception):  # whatever a package does when imported: the stage tells of it
+            spec = importlib.util.find_spec(name)
+            if spec and spec.origin:
+                found.update(Path(spec.origin).read_bytes())
     return found.hexdigest()
+
+
+def state(folders: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Return the files of folders with their sizes and times: cheap, and new with any writing."""
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return [(f"{path}", path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def take_up(resume: Path, folder: Path) -> bool:

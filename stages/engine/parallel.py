@@ -106,6 +106,14 @@ def resuming(folder: Path) -> Iterator[Path]:
         yield mine
 
 
+def meet() -> None:
+    """Wait until every process is here."""
+    if processes() > 1:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
 def shared(loss: "Callable[[nn.Module, Any], Tensor]") -> "dict[str, Any]":
     """Return what `pruning.fit` needs beside the rest: the loss, and how gradients are joined."""
     if processes() == 1:

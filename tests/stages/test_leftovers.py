@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from multiprocessing import get_context
@@ -88,7 +90,7 @@ def test_so_are_those_of_a_stage_that_failed():
 
 def test_not_by_other_code_or_settings_and_then_they_go(monkeypatch):
     killed_run()
-    monkeypatch.setattr(leftovers, "code", lambda: "edited")
+    monkeypatch.setattr(leftovers, "code", lambda _: "edited")
     run(well)
     assert weights() == ["second", "second"]
     assert not list(RESUME.iterdir())
@@ -112,7 +114,9 @@ def test_what_took_no_longer_than_a_checkpoint_is_not_kept():
 
 
 def test_half_a_copy_is_never_taken_up(monkeypatch):
-    def full(*_, **__):
+    def full(_, target, **__):
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "weights").write_text("fi")
         raise OSError(28, "No space left on device")
 
     folder = Path("fold-0")
@@ -127,6 +131,70 @@ def test_half_a_copy_is_never_taken_up(monkeypatch):
     leftovers.keep(resume, folder)
     assert leftovers.take_up(resume, Path("elsewhere/fold-0"))
     assert Path("elsewhere/fold-0/weights").read_text() == "first"
+
+
+def test_nor_by_an_edited_criterion_of_one_s_own_or_other_inputs(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    module, dense = Path("my_criteria_of_leftovers.py"), Path("work/dense")
+    dense.mkdir(parents=True)
+    write(dense, "input")
+    (dense / "manifest.json").write_text('{"key": "k"}')
+    row = {"prune": {"criterion": f"{module.stem}:mine"}}
+
+    def where():
+        return leftovers.folder_of(replace(MANIFEST, group=row, inputs=[dense]))
+
+    module.write_text("x = 1")
+    first = where()
+    assert where() == first
+    module.write_text("x = 2")
+    second = where()
+    assert second != first
+    write(dense, "other")
+    os.utime(dense / "weights", ns=(0, 0))
+    assert where() not in (first, second)
+
+
+def test_a_module_that_is_missing_or_broken_is_left_to_the_stage(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("broken_of_leftovers").mkdir()
+    Path("broken_of_leftovers/__init__.py").write_text("1 / 0")
+    assert leftovers.code(["no_such", "no_such.deep", "broken_of_leftovers.m"]) == leftovers.code()
+
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+LATE = """
+import os, time
+from tests.stages import test_leftovers as these
+
+def late(resume, folder, taken=these.leftovers.take_up):
+    time.sleep(int(os.environ["RANK"]))
+    return taken(resume, folder)
+
+these.leftovers.take_up = late
+these.run(these.alone)
+"""
+
+
+def alone(folder, checkpoints, fold, report):  # noqa: ARG001
+    raise AssertionError(f"rank {os.environ['RANK']} computes fold {fold}")
+
+
+def test_no_rank_computes_what_another_takes_up(tmp_path):
+    for fold in (0, 1):
+        folder = Path(f"fold-{fold}")
+        folder.mkdir()
+        write(folder, "first")
+        leftovers.keep(leftovers.folder_of(MANIFEST), folder)
+    (tmp_path / "late.py").write_text(LATE)
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        (*TORCHRUN, "late.py"), env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert weights() == ["first", "first"]
+    assert not list(RESUME.iterdir())
 
 
 def test_the_code_s_hash_is_that_of_every_file_of_both_packages(monkeypatch, tmp_path):
