@@ -16,6 +16,9 @@ Hook: TypeAlias = Callable[[int, Tensor], None]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+COMPILING = ("default", "reduce-overhead", "max-autotune")
+"""The modes of `torch.compile`."""
+
 CHECK_EVERY = 25
 """Steps between two looks at the loss on an accelerator, where each look waits for the device."""
 
@@ -45,28 +48,33 @@ def fit(
     lr: Callable[[int], float] | None = None,
     clip: float | None = None,
     precision: str = "float32",
+    compile: str | None = None,
     gradients: Callable[[nn.Module], None] | None = None,
     hooks: Sequence[Hook] = (),
 ) -> None:
     """Train `model` from step `start` up to step `steps`; `batches` begins with step `start`'s.
 
     `lr(step)` is the learning rate of a step, `clip` bounds the gradients' norm, `precision` is
-    float32, or bfloat16 or float16 for autocast (float16 with loss scaling). `gradients` may change
-    a step's gradients before they are clipped. Raises `Diverged` when the loss is NaN or infinite,
-    before that step changes anything on the CPU.
+    float32, or bfloat16 or float16 for autocast (float16 with loss scaling), `compile` a mode of
+    `torch.compile` for the model as it trains. `gradients` may change a step's gradients before
+    they are clipped. Raises `Diverged` when the loss is NaN or infinite, before that step changes
+    anything on the CPU.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    if compile is not None and compile not in COMPILING:
+        raise unknown("way to compile", compile, COMPILING)
     device = next(model.parameters()).device.type
     scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
     model.train()
+    called: Any = model if compile is None else torch.compile(model, mode=compile, dynamic=False)
     for step in range(start, steps):
         if lr is not None:
             _set_learning_rate(optimizer, lr(step))
         batch = _next(batches, step, steps)
         optimizer.zero_grad()
         with _autocast(device, precision):
-            value = _loss(loss, model, batch, step)
+            value = _loss(loss, called, batch, step)
         waits = device != "cpu" and step + 1 < steps
         _check_finite(value, step, every=CHECK_EVERY if waits else 1)
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
@@ -149,9 +157,9 @@ def _loss(
             raise
         sizes = [str(tuple(x.shape)) for x in tree_leaves(batch) if isinstance(x, Tensor)]
         reason = first_line(error)
+        name = type(getattr(model, "_orig_mod", model)).__name__  # not that of torch.compile
         raise PruningError(
-            f"{type(model).__name__} cannot train on the batch of step {step}, "
-            f"{', '.join(sizes)}: {reason}"
+            f"{name} cannot train on the batch of step {step}, {', '.join(sizes)}: {reason}"
         ) from error
 
 

@@ -97,11 +97,13 @@ def _lowest(row: dict[Any, Any]) -> int | None:
 
 
 def _runs(study: "Params") -> "list[Run]":
+    from stages.environment import TRACKING, is_off
     from stages.files import result
+
+    if not study.tracking or is_off(TRACKING):
+        return []
     from stages.tracking import listing
 
-    if not study.tracking:
-        return []
     folders = [result("dense", 0), *(result(name, 1) for name in study.experiments)]
     return listing.runs(Path.cwd(), study.study, folders)
 

@@ -16,7 +16,8 @@ from stages.params import read
 ROOT = Path(__file__).parents[1]
 PAPERS = ROOT / "papers"
 NAMES = sorted(path.parent.name for path in PAPERS.glob("*/params.yaml"))
-JPEG = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
+SHARED = ROOT.parent / "shared" / "data"
+JPEG = SHARED / "cifar10-jpeg.tar.xz"
 A_CLASS = {"train": 2, "test": 1}
 
 
@@ -77,9 +78,11 @@ def images(tmp_path_factory) -> Path:
 def shortened(name: str, images: Path) -> dict:
     """Return a protocol of two epochs of two steps each, on the CPU."""
     params = content(name)
-    params["data"] |= {"root": str(images)}
+    digits = params["data"]["name"] == "MNIST"
+    params["data"] |= {"root": str(SHARED), "limit": 20} if digits else {"root": str(images)}
     params["cross_validation"]["repeats"] = 1
-    params["training"] |= {"device": "cpu", "epochs": 2, "batch_size": 5}
+    params["training"] |= {"device": "cpu", "epochs": 2, "batch_size": 5, "compile": None}
+    params["training"]["learning_rate"]["base"] = 0.001  # batches of 5 bear no more
     params["snapshots"] = {"epochs": [1]} if params["snapshots"] else {}
     params["rounds"] = params["rounds"][:1]
     params["tracking"] = False

@@ -1,4 +1,4 @@
-"""Folds side by side: forked workers of one thread each, with one progress bar for all."""
+"""Folds side by side: workers of one thread each, with one progress bar for all."""
 
 import os
 import sys
@@ -44,11 +44,14 @@ def each_fold(
     """Run `task(fold, report)` for every fold and raise the first error once all have stopped.
 
     `meanwhile` is called in this process as soon as the workers are at work, and `watch` every few
-    seconds from then on. On an accelerator, and where several processes train one network, the
-    folds run one after the other in this process, which may not be forked: after `meanwhile`.
+    seconds from then on. Where several processes train one network, and on an accelerator unless
+    `stages.run --jobs` says how many folds it takes at once, the folds run one after the other in
+    this process: after `meanwhile`.
     """
     look = _now_and_then(watch)
-    if device != "cpu" or parallel.processes() > 1 or "fork" not in _start_methods():
+    workers = min(len(folds), slots.count((os.cpu_count() or 1) if device == "cpu" else 1))
+    alone = parallel.processes() > 1 or "fork" not in _start_methods()
+    if alone or (device != "cpu" and (workers < 2 or not _can_fork(device))):
         if meanwhile:
             meanwhile()
         for fold in folds:
@@ -56,7 +59,6 @@ def each_fold(
         return
     context = get_context("fork")
     counters = context.Array("q", 2 * len(folds))
-    workers = max(1, min(len(folds), slots.count(os.cpu_count() or 1)))
     with ProcessPoolExecutor(workers, context, _start_worker, (counters,)) as pool:
         futures = [pool.submit(_run, task, fold, index) for index, fold in enumerate(folds)]
         if meanwhile:
@@ -75,6 +77,12 @@ def _start_methods() -> list[str]:
     import multiprocessing
 
     return multiprocessing.get_all_start_methods()
+
+
+def _can_fork(device: str) -> bool:
+    """Tell whether forked processes can use the accelerator: CUDA, if this one has not begun to."""
+    torch = sys.modules.get("torch")
+    return device.startswith("cuda") and not (torch and torch.cuda.is_initialized())
 
 
 def _start_worker(counters: "SynchronizedArray[int]") -> None:

@@ -138,6 +138,7 @@ def train(
                 lr=rate,
                 clip=recipe.clip,
                 precision=recipe.precision,
+                compile=recipe.compile,
                 hooks=[course.hook, after_step],
             )
         except Diverged as error:

@@ -88,6 +88,7 @@ class Training(Part):
     initialization: choice("initialization") = {"name": "own"}  # type: ignore[valid-type]
     clip: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     during: choice("during") = {"name": "none"}  # type: ignore[valid-type]
     device: Annotated[str, AfterValidator(settings.device)] = "cpu"
 

@@ -8,7 +8,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from pruning import prune
+from pruning.enforcement import enforced
 from pruning.errors import PruningError
+from pruning.masks import verify
 from pruning.training import CHECK_EVERY, Diverged, _check_finite, at, evaluate, every, fit
 
 
@@ -277,3 +280,35 @@ def test_a_batch_that_the_model_refuses_is_told_in_one_line_with_its_shape():
     with pytest.raises(PruningError, match=told) as caught:
         fit(model, batches, optimizer, entropy, steps=1)
     assert "\n" not in str(caught.value)
+
+
+def test_compiled_training_ends_where_the_other_does():
+    def trained(compile: str | None) -> nn.Module:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
+        draw = torch.Generator().manual_seed(1)
+        inputs = (torch.randn(4, 6, generator=draw) for _ in range(6))
+        seen = []
+
+        def square(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+            seen.append(type(network).__name__)
+            return network(batch).square().mean()
+
+        optimizer = sgd(model, lr=0.1, momentum=0.9)
+        masks = prune(model, 0.5)
+        with enforced(model, optimizer, masks):
+            fit(model, inputs, optimizer, square, steps=6, compile=compile)
+        assert set(seen) == {"Sequential" if compile is None else "OptimizedModule"}
+        verify(model, masks)
+        return model
+
+    plain, compiled = trained(None), trained("default")
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    for left, right in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_an_unknown_way_to_compile_tells_the_choices():
+    model = nn.Linear(2, 1)
+    with pytest.raises(PruningError, match="unknown way to compile 'fast'; choose from default, "):
+        fit(model, numbers(1.0), sgd(model), product, steps=1, compile="fast")

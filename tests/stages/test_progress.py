@@ -8,7 +8,11 @@ import struct
 import subprocess
 import sys
 import termios
+from functools import partial
 from pathlib import Path
+
+import pytest
+import torch
 
 from stages.engine import workers
 
@@ -125,3 +129,32 @@ def test_folds_one_after_the_other_are_watched_from_the_first_on(monkeypatch):
     folds = [("finetune fold 0", (0, 2)), ("finetune fold 1", (1, 2))]
     ends = [(label, (-1, -1)) for label, _ in folds]
     assert said == ["opened", folds[0], "watched", ends[0], folds[1], "watched", ends[1]]
+
+
+def note(seen: Path, parent: int, fold: int, report: workers.Report) -> None:
+    report(1, 1)
+    with seen.open("a") as file:
+        file.write(f"{fold} {'aside' if os.getpid() != parent else 'here'}\n")
+
+
+@pytest.mark.parametrize(
+    ("device", "jobs", "begun", "where"),
+    [
+        ("cuda", 2, False, "aside"),
+        ("cuda", 1, False, "here"),
+        ("cuda", None, False, "here"),
+        ("cuda:1", 2, True, "here"),  # a fork cannot use what this process has begun to
+        ("mps", 2, False, "here"),
+        ("cpu", 2, True, "aside"),
+    ],
+)
+def test_folds_share_a_gpu_where_jobs_are_given_and_a_fork_can_use_it(
+    device, jobs, begun, where, tmp_path, monkeypatch
+):
+    slots, seen = tmp_path / "slots", tmp_path / "seen"
+    slots.touch()
+    if jobs:
+        monkeypatch.setenv("PRUNING_SLOTS", f"{jobs}:{slots}")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: begun)
+    workers.each_fold(partial(note, seen, os.getpid()), [0, 1], label="tune", device=device)
+    assert sorted(seen.read_text().splitlines()) == [f"0 {where}", f"1 {where}"]
