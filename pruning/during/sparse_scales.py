@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruning.during import Course, Training
 from pruning.enforcement import enforced
 from pruning.errors import PruningError
+from pruning.penalties import penalised
 
 
 @contextmanager
@@ -33,21 +33,14 @@ def slimming(
             for parameter in scales:
                 parameter.fill_(scale)
 
-    @torch.no_grad()
-    def press(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        # Fused optimizers undo the loss scaling of float16 within their step, so after this.
-        factor = getattr(optimizer, "grad_scale", None)
-        for parameter in scales:
-            if parameter.grad is not None:
-                pressure = parameter.sign() if factor is None else parameter.sign() * factor
-                parameter.grad.add_(pressure, alpha=strength)
+    def pressure() -> Iterator[tuple[nn.Parameter, Tensor]]:
+        return ((parameter, strength * parameter.sign()) for parameter in scales)
 
-    handle = training.optimizer.register_step_pre_hook(press)
-    try:
-        with enforced(training.model, training.optimizer, training.current()) as held:
-            yield Course(held.masks)
-    finally:
-        handle.remove()
+    with (
+        penalised(training.optimizer, pressure),
+        enforced(training.model, training.optimizer, training.current()) as held,
+    ):
+        yield Course(held.masks)
 
 
 def _scales(model: nn.Module) -> list[nn.Parameter]:
