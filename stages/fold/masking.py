@@ -25,6 +25,9 @@ from stages.fold.samples import Samples
 from stages.params import Params, Prune
 from stages.params.export_params import Budget
 
+EXACT = ("hard", "rigl", "set", "gradual", "splicing", "learning_compression")
+"""What keeps, where it has a budget, exactly the number of weights that was asked for."""
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -126,9 +129,7 @@ def check_target(masks: Mapping[str, Tensor], goal: float | None, choices: Prune
     """
     allocation, during = choices.allocation, choices.during["name"]
     slack = {"global": 0.5, "erk": 0.5, "layerwise": 0.5 * len(masks)}.get(allocation["name"])
-    budgeted = (
-        during in ("hard", "rigl", "set", "gradual", "splicing") and "c" not in choices.during
-    )
+    budgeted = during in EXACT and "c" not in choices.during
     exact = choices.granularity == "weight" and budgeted
     if goal is None or slack is None or len(allocation) > 1 or not exact:
         return

@@ -65,7 +65,13 @@ def test_pretraining_goes_on_from_the_last_epoch_to_the_same_bytes(tiny, optimiz
     tiny.dense(tiny.params())
 
 
-DURING = ["hard", {"name": "rigl", "frequency": 2}, {"name": "splicing", "c": 1.0}, "gradual"]
+DURING = [
+    "hard",
+    {"name": "rigl", "frequency": 2},
+    {"name": "splicing", "c": 1.0},
+    "gradual",
+    "learning_compression",
+]
 
 
 @pytest.mark.parametrize(

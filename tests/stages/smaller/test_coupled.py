@@ -93,6 +93,7 @@ def one(tmp_path_factory):
         {"criterion": "bn_scale", "coupled": "mean", "skip": ["linear.weight"]},
         {"criterion": "random", "coupled": "mean", "during": "soft"},
         {"criterion": "magnitude", "coupled": "mean", "during": "gradual"},
+        {"criterion": "magnitude", "coupled": "mean", "during": "learning_compression"},
         {"criterion": "fpgm", "coupled": "whole", "skip": ["linear.weight"]},
     ],
 )
