@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pruning import masks as mask_tools
 from pruning.during import Course, Training
+from pruning.during.hidden import Hidden
 from pruning.errors import PruningError
 from pruning.types import Masks
 
@@ -39,11 +40,11 @@ def splicing(
     _check(low, high, gamma)
     end = round(0.75 * training.steps) if stop is None else stop
     surgery = _Surgery(training, c, low, high)
-    course = Course(surgery.masks)
+    course = Course(surgery.hidden.masks)
 
     def change() -> None:
         surgery.update()
-        course.masks = dict(surgery.masks)
+        course.masks = surgery.hidden.masks
 
     def hook(step: int, loss: Tensor) -> None:  # noqa: ARG001
         chance = (1 + gamma * step) ** -power
@@ -55,89 +56,54 @@ def splicing(
     course.extra = surgery.state
     if not training.resumed and training.start < end:
         change()
-    with surgery.hidden(training.optimizer):
+    with surgery.hidden.stepping(training.optimizer):
         yield course
     mask_tools.verify(training.model, course.masks)
 
 
 class _Surgery:
-    """All of the weights, and the masks through which the network sees them."""
+    """When hidden weights are pruned and spliced back."""
 
     def __init__(self, training: Training, c: float | None, low: float, high: float) -> None:
         self.training = training
-        self.weights = training.weights()
-        self.masks: Masks = training.current()
+        self.hidden = Hidden(training)
         self.low, self.high = low, high
-        saved = training.saved("whole/")
-        self.whole = saved or {n: w.detach().clone() for n, w in self.weights.items()}
         limits = training.saved("threshold/")
         self.thresholds: dict[str, float] = {name: float(limit) for name, limit in limits.items()}
         if c is not None and not limits:
-            self.thresholds = {name: _threshold(name, w, c) for name, w in self.weights.items()}
-        self._show()
-
-    @contextmanager
-    def hidden(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-        """Let the optimizer, and it alone, see all of the weights."""
-        handles = [
-            optimizer.register_step_pre_hook(lambda *_: self._uncover()),
-            optimizer.register_step_post_hook(lambda *_: self._remember()),
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+            weights = self.hidden.whole.items()
+            self.thresholds = {name: _threshold(name, weight, c) for name, weight in weights}
 
     def update(self) -> None:
         """Prune and splice: by the two thresholds, or exactly as many as the target asks for."""
-        self.masks = self._by_threshold() if self.thresholds else self._by_budget()
-        self._show()
+        self.hidden.show(self._by_threshold() if self.thresholds else self._by_budget())
 
     def _by_threshold(self) -> Masks:
         found: Masks = {}
-        for name, weight in self.whole.items():
+        for name, weight in self.hidden.whole.items():
             size, threshold = weight.abs(), self.thresholds[name]
-            mask = self.masks[name].to(weight.device)
+            mask = self.hidden.masks[name].to(weight.device)
             found[name] = (mask & (size > self.low * threshold)) | (size > self.high * threshold)
         return found
 
     @torch.no_grad()
     def _by_budget(self) -> Masks:
-        for name, weight in self.weights.items():
-            whole, mask = self.whole[name], self.masks[name].to(weight.device)
+        for name, weight in self.hidden.weights.items():
+            whole, mask = self.hidden.whole[name], self.hidden.masks[name].to(weight.device)
             weight.copy_(torch.where(mask, whole, whole * (self.low / self.high)))
         training = self.training
         return dict(training.choose(training.model, training.sparsity, allow_regrowth=True))
 
     def state(self) -> dict[str, Tensor]:
-        whole = {f"whole/{name}": weight for name, weight in self.whole.items()}
         limits = {
             f"threshold/{name}": torch.tensor(limit, dtype=torch.float64)
             for name, limit in self.thresholds.items()
         }
-        return whole | limits
-
-    @torch.no_grad()
-    def _uncover(self) -> None:
-        for name, weight in self.weights.items():
-            weight.copy_(self.whole[name])
-
-    @torch.no_grad()
-    def _remember(self) -> None:
-        for name, weight in self.weights.items():
-            self.whole[name].copy_(weight)
-        self._show()
-
-    @torch.no_grad()
-    def _show(self) -> None:
-        for name, weight in self.weights.items():
-            mask = self.masks[name].to(weight.device)
-            torch.where(mask, self.whole[name], weight.new_zeros(()), out=weight.data)
+        return self.hidden.state() | limits
 
 
 @torch.no_grad()
-def _threshold(name: str, weight: nn.Parameter, c: float) -> float:
+def _threshold(name: str, weight: Tensor, c: float) -> float:
     size = weight.abs().double()
     size = size[size > 0]
     if size.numel() == 0:

@@ -176,8 +176,10 @@ def test_a_resumed_run_ends_with_the_same_bits(runs: Any, stop: int) -> None:
     part = runs.training(runs.network(), 0.6)
     optimizer = part.optimizer
     state = deepcopy(runs.run(part, choice, until=stop).state())
+    kept = deepcopy(state)
     rest = runs.training(part.model, 0.6, optimizer=optimizer, start=stop, state=state)
     found = runs.run(rest, choice)
+    assert all(torch.equal(state[name], value) for name, value in kept.items())
     assert all(map(torch.equal, part.model.parameters(), whole.model.parameters()))
     assert all(torch.equal(found.masks[name], mask) for name, mask in expected.masks.items())
 
