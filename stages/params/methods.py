@@ -93,7 +93,7 @@ class Prune(Part):
         if self.coupled is not None:
             if self.shuffle:
                 raise ValueError(f"coupled: {self.coupled} and shuffle: true exclude each other")
-            if self.during["name"] in ("splicing", "rnn"):
+            if self.during["name"] in ("splicing", "rnn", "trainable_threshold"):
                 raise ValueError(
                     f"coupled: {self.coupled} takes filters whole, {self.during['name']} chooses "
                     "single weights"

@@ -28,6 +28,9 @@ UNBUDGETED = ("per_layer", "threshold")
 BY_LAYER = ("min_keep", "max_sparsity", "ratios", "s", "q")
 """The settings that may differ by layer: a number, a list, or numbers by name pattern."""
 
+BY_TARGET = ("alpha",)
+"""The settings that may differ by round: a number, or numbers by target sparsity."""
+
 NESTED = {("criterion", "of"): "criterion", ("during", "schedule"): "schedule"}
 """The settings that are a choice themselves, with its axis."""
 
@@ -104,8 +107,8 @@ def optimizer(name: str, given: Mapping[str, Any]) -> None:
 
 
 def _values(setting: str, value: Any) -> list[Any]:
-    """Return the values of a setting: several where it may differ by layer."""
-    if setting in BY_LAYER and isinstance(value, dict):
+    """Return the values of a setting: several where it may differ by layer or by target."""
+    if setting in BY_LAYER + BY_TARGET and isinstance(value, dict):
         return list(value.values())
     return value if setting in BY_LAYER and isinstance(value, list) else [value]
 

@@ -69,6 +69,7 @@ DURING = [
     "hard",
     {"name": "rigl", "frequency": 2},
     {"name": "splicing", "c": 1.0},
+    {"name": "trainable_threshold", "alpha": {"0.5": 0.1}},
     "gradual",
     "learning_compression",
 ]

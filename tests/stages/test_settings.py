@@ -15,7 +15,7 @@ def test_what_is_told_twice_is_the_same():
     assert (*GRANULARITIES,) == settings.PIECES
 
 
-def test_the_settings_that_differ_by_layer_are_those_of_the_functions():
+def test_the_settings_that_differ_by_layer_or_by_target_are_those_of_the_functions():
     found = {
         parameter.name
         for axis in catalogue.AXES
@@ -23,7 +23,7 @@ def test_the_settings_that_differ_by_layer_are_those_of_the_functions():
         for parameter in inspect.signature(entry.load()).parameters.values()
         if "Mapping[str, float]" in str(parameter.annotation) and parameter.name != "thresholds"
     }
-    assert found == {*settings.BY_LAYER}
+    assert found == {*settings.BY_LAYER, *settings.BY_TARGET}
 
 
 @pytest.mark.parametrize("value", [2, [2, 1], {"conv*": 2, "linear*": 0}])
@@ -35,6 +35,17 @@ def test_a_guard_is_a_number_a_list_or_numbers_by_pattern(value):
 def test_and_nothing_else(value):
     with pytest.raises(ValueError, match=r"allocation 'global': min_keep: .* is no number"):
         Prune.model_validate({"allocation": {"name": "global", "min_keep": value}})
+
+
+@pytest.mark.parametrize("alpha", [1, {"0.95": 0.00025, "0.97": 0.0005}])
+def test_a_strength_is_a_number_or_numbers_by_target(alpha):
+    Prune.model_validate({"during": {"name": "trainable_threshold", "alpha": alpha}})
+
+
+@pytest.mark.parametrize("alpha", ["1", [0.1], {"0.95": "0.1"}])
+def test_and_no_list_and_no_text(alpha):
+    with pytest.raises(ValueError, match=r"'trainable_threshold': alpha: .* is no number"):
+        Prune.model_validate({"during": {"name": "trainable_threshold", "alpha": alpha}})
 
 
 @pytest.mark.parametrize(

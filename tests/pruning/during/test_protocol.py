@@ -24,6 +24,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "slimming": {},
     "soft": {"frequency": 3, "unit": "steps"},
     "splicing": {},
+    "trainable_threshold": {"alpha": 0.05},
 }
 HOLDS = ("hard", "rigl", "set", "slimming")
 ZERO_AT: dict[str, Any] = {
@@ -85,7 +86,7 @@ def test_no_pruned_weight_shows_at_any_step(
         )
     mask_tools.verify(model, course.masks)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
-    expected = {"none": (0.0, 0.0), "rnn": (0.2, 0.9)}
+    expected = {"none": (0.0, 0.0), "rnn": (0.2, 0.9), "trainable_threshold": (0.05, 0.99)}
     least, most = expected.get(method, (0.59, 0.61))
     assert least <= mask_tools.sparsity(course.masks) <= most
 
@@ -178,7 +179,9 @@ def test_a_run_without_masks_is_resumed_and_does_not_begin_again(runs: Any) -> N
         assert not (scales == 0.5).all()
 
 
-@pytest.mark.parametrize("method", ["learning_compression", "rnn", "splicing"])
+@pytest.mark.parametrize(
+    "method", ["learning_compression", "rnn", "splicing", "trainable_threshold"]
+)
 def test_masks_that_name_no_layer_are_refused(runs: Any, method: str) -> None:
     with pytest.raises(PruningError, match="the masks name no layer of Sequential to prune while"):
         runs.run(start(runs, method, runs.network(), masks={}), method)
