@@ -11,6 +11,9 @@ from stages.reporting.summary import CONFIDENCE, DENSE
 Chosen = Mapping[str, tuple[int, str]]
 """By experiment: the round whose network it hands on, and the folder of that network."""
 
+ROUNDING = 0.5
+"""Points of sparsity by which pieces larger than a weight may miss what was asked for."""
+
 
 def markdown(
     params: Params, summary: pd.DataFrame, chosen: Chosen, sanity: str = "", papers: str = ""
@@ -91,11 +94,17 @@ def _findings(params: Params, summary: pd.DataFrame) -> str:
 
 
 def _aim(params: Params, n: int, row: pd.Series) -> str:
-    """Return what a round was to reach, in words: its budget, or its sparsity."""
+    """Return what a round was to reach, in words: its budget, or its sparsity.
+
+    Where it reached another sparsity, as methods without a target do, that one and both.
+    """
     target = params.round(n).target
     if target is not None:
         return f"With {target} left at most"
-    return f"At {100 * row['target_sparsity']:g} % sparsity"
+    asked, reached = 100 * row["target_sparsity"], 100 * row["sparsity"]
+    if abs(reached - asked) > ROUNDING:
+        return f"At {reached:.2f} % sparsity (asked for: {asked:g} %)"
+    return f"At {asked:g} % sparsity"
 
 
 def _words(difference: float, row: pd.Series, column: str, other: str) -> str:

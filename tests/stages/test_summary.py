@@ -91,6 +91,15 @@ def study(tiny):
     return tiny.params(methods={"row": rows, "random": control}, control="random", **names)
 
 
+def test_a_sparsity_that_training_made_is_told_beside_the_one_asked_for(study):
+    table = results()
+    table.loc[table["round"] == 1, "sparsity"] = [0.46, 0.47, 0.48, 0.5, 0.5, 0.5]
+    found = summary.summarise(table, study.control)
+    text = report.markdown(study, found, {"row": (2, "work/row/round-2/tuned/fold-0")})
+    assert "- At 47.00 % sparsity (asked for: 50 %) **row** is ahead with 92.00" in text
+    assert "- At 80 % sparsity **row** is ahead" in text
+
+
 def test_who_opens_the_report_alone_reads_what_was_done_and_what_came_out(study):
     found = summary.summarise(results(), study.control)
     text = report.markdown(study, found, {"row": (2, "work/row/round-2/tuned/fold-0")})
