@@ -5,13 +5,13 @@ over the pieces (in the scores' shapes) that keep exactly the number of pieces i
 and `max_sparsity` are guards: a number for every layer, a list, or numbers by name pattern.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import floor
 
 import torch
 from torch import Tensor
 
-from pruning.budgets import floors, living, proportional
+from pruning.budgets import between, floors, living, proportional
 from pruning.errors import PruningError, unknown
 from pruning.patterns import Setting, by_layer
 from pruning.scores import AnyScores, blocks
@@ -156,6 +156,44 @@ def per_layer(
         wanted = floor(exact + 0.5) if rounding == "nearest" else floor(round(exact, 6))
         counts[name] = max(wanted, guards[name])
     return _by_layer(scores, counts, alive)
+
+
+def interpolated(
+    scores: AnyScores,
+    params: Mapping[str, Tensor],
+    sparsity: float | None,
+    alive: Mapping[str, Tensor],
+    *,
+    ratios: Sequence[Setting],
+    min_keep: Setting = 0,
+    max_sparsity: Setting = 1.0,
+) -> dict[str, Tensor]:
+    """Every layer at its own sparsity, which rises with the overall one through given points.
+
+    Source: Dong et al. 2017, "Layer-wise Optimal Brain Surgeon", appendix (layer shares of each of
+    two stages); reading between them is this project's own.
+
+    `ratios` are the points, each as in `per_layer` but for all layers: at the overall sparsity of a
+    point every layer has just that ratio, between two points all have gone the same part of the
+    way; the dense network and the empty one are points too. Keeps exactly
+    round(pieces * (1 - sparsity)) in all. Raises `PruningError` for a point at which a layer has
+    more than at the one before, and where guards or what is alive do not allow the counts.
+
+    >>> a, b = torch.tensor([4.0, 1.0, 3.0, 2.0]), torch.tensor([0.2, 0.5, 0.1, 0.3])
+    >>> points = [{"a": 0.0, "b": 0.5}, {"a": 0.5, "b": 0.75}]
+    >>> for sparsity in (0.25, 0.625):
+    ...     masks = interpolated({"a": a, "b": b}, {}, sparsity, {}, ratios=points)
+    ...     print([int(mask.sum()) for mask in masks.values()])
+    [4, 2]
+    [2, 1]
+    """
+    pieces = {name: score.numel() for name, score in scores.items()}
+    total = kept_count(sum(pieces.values()), sparsity)
+    # Never quite nothing, so that a layer can take what guards or pruned pieces keep from others.
+    shares = [max(share, 1e-9) for share in between(ratios, pieces, total)]
+    lows, highs = floors(scores, alive, min_keep, max_sparsity), living(scores, alive)
+    counts = proportional(shares, total, [*lows.values()], [*highs.values()])
+    return _by_layer(scores, dict(zip(scores, counts, strict=True)), alive)
 
 
 def threshold(

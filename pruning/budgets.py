@@ -41,6 +41,36 @@ def floors(
     return result
 
 
+def between(ratios: Sequence[Setting], pieces: Mapping[str, int], total: int) -> list[float]:
+    """Return each layer's share of `total` on the way through the `ratios` at several points.
+
+    Raises `PruningError` for no list of points, a ratio outside [0, 1] and one that falls.
+
+    >>> between([{"a": 0.0, "b": 0.5}], {"a": 4, "b": 4}, 3)
+    [2.0, 1.0]
+    """
+    if isinstance(ratios, str | Mapping) or not isinstance(ratios, Sequence) or not ratios:
+        raise PruningError(f"ratios {ratios!r} are no list of points, each with its ratios")
+    points = [[float(count) for count in pieces.values()]]
+    for number, point in enumerate(ratios, start=1):
+        found = by_layer(point, list(pieces), f"point {number} of ratios")
+        points.append([count * (1 - found[name]) for name, count in pieces.items()])
+        for name, left, before in zip(pieces, points[-1], points[-2], strict=True):
+            if not 0 <= left <= before:
+                raise PruningError(
+                    f"point {number} of ratios: {found[name]} for layer {name!r} is above 1 or "
+                    "below that of the point before"
+                )
+    points.append([0.0] * len(pieces))
+    after = next(n for n, point in enumerate(points) if n and sum(point) <= total)
+    low, high = sum(points[after]), sum(points[after - 1])
+    part = (total - low) / (high - low) if high > low else 0.0
+    return [
+        end + part * (start - end)
+        for start, end in zip(points[after - 1], points[after], strict=True)
+    ]
+
+
 def proportional(
     weights: Sequence[float], total: int, lows: Sequence[int], highs: Sequence[int]
 ) -> list[int]:

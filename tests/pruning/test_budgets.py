@@ -8,6 +8,7 @@ from torch import nn
 
 from pruning import PruningError, prune
 from pruning.budgets import proportional
+from pruning.selection import kept_count
 
 
 def network() -> nn.Module:
@@ -94,6 +95,30 @@ def test_ratios_round_to_the_nearest_or_down():
     assert filters({"[02].*": 0.9}, "down") == [1, 1, 4]
 
 
+POINTS = [{"0.*": 0.5, "2.*": 0.2, "3.*": 0.0}, [0.9, 0.6, 0.25], {"*": 1.0}]
+
+
+def test_layers_pass_through_their_points():
+    # 200, 100 and 40 weights: at the points 100, 80, 40 and 20, 40, 30 stay
+    choice = {"name": "interpolated", "ratios": POINTS}
+    assert counts(0, choice) == [200, 100, 40]
+    assert counts(1 - 220 / 340, choice) == [100, 80, 40]
+    assert counts(1 - 155 / 340, choice) == [60, 60, 35]
+    assert counts(1 - 90 / 340, choice) == [20, 40, 30]
+    assert counts(1 - 9 / 340, choice) == [2, 4, 3]
+
+
+@given(st.floats(0, 0.99))
+def test_what_lies_between_points_is_exact_in_all(sparsity):
+    found = counts(sparsity, {"name": "interpolated", "ratios": POINTS[:2]})
+    assert sum(found) == kept_count(340, sparsity)
+
+
+def test_a_layer_takes_what_guards_leave_to_it():
+    guard = {"name": "interpolated", "ratios": [[0.5, 0.5, 1.0]], "max_sparsity": [1.0, 1.0, 0.5]}
+    assert counts(1 - 140 / 340, guard) == [80, 40, 20]
+
+
 def test_a_ratio_of_one_removes_the_layer():
     with pytest.warns(UserWarning, match=r"layer 3.weight loses every weight"):
         assert counts(None, {"name": "per_layer", "ratios": {"3.*": 1.0}}) == [200, 100, 0]
@@ -140,6 +165,15 @@ def test_guards_by_layer():
             None,
             "unknown rounding 'up'; choose from nearest, down",
         ),
+        ({"name": "interpolated", "ratios": 0.5}, 0.5, "ratios 0.5 are no list of points"),
+        ({"name": "interpolated", "ratios": []}, 0.5, r"ratios \[\] are no list of points"),
+        ({"name": "interpolated", "ratios": [{"0.*": 0.5}]}, 0.5, "point 1 of ratios: no pattern"),
+        (
+            {"name": "interpolated", "ratios": [0.5, [0.6, 0.4, 0.5]]},
+            0.5,
+            "point 2 of ratios: 0.4 for layer '2.weight' is above 1 or below that of the point be",
+        ),
+        ({"name": "interpolated", "ratios": [1.5]}, 0.5, "1.5 for layer '0.weight' is above 1"),
         ({"name": "per_layer"}, None, "'per_layer' needs a value for its setting 'ratios'"),
         ({"min_keep": 3}, 0.5, "has no 'name'"),
     ],
