@@ -17,6 +17,7 @@ from pruning.errors import PruningError, unknown
 AXES: Mapping[str, tuple[str, ...]] = {
     "criterion": ("criteria/*.py",),
     "allocation": ("allocation.py",),
+    "compensation": ("compensation.py",),
     "schedule": ("schedules.py",),
     "initialization": ("initialization.py",),
     "learning rate": ("learning_rates.py",),

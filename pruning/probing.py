@@ -26,12 +26,14 @@ def no_evidence() -> Evidence:
     return Evidence((), _no_loss, _no_inputs)
 
 
-def first_batches(evidence: Evidence, method: str, limit: int | None = None) -> Sequence[Any]:
+def first_batches(
+    evidence: Evidence, method: str, limit: int | None = None, *, axis: str = "criterion"
+) -> Sequence[Any]:
     """Return the first `limit` batches (None: all); refuse evidence that has none."""
     if limit is not None and limit < 1:
-        raise PruningError(f"criterion {method!r}: batches {limit!r} is not a count of at least 1")
+        raise PruningError(f"{axis} {method!r}: batches {limit!r} is not a count of at least 1")
     if not len(evidence.batches):
-        raise PruningError(f"criterion {method!r} needs data: give `evidence` with batches")
+        raise PruningError(f"{axis} {method!r} needs data: give `evidence` with batches")
     return evidence.batches[:limit]
 
 
@@ -65,8 +67,8 @@ def undisturbed(
 
 
 @contextmanager
-def named(method: str, model: nn.Module) -> Iterator[None]:
-    """Tell a failure inside the model in one line that names the criterion and the model."""
+def named(method: str, model: nn.Module, *, axis: str = "criterion") -> Iterator[None]:
+    """Tell a failure inside the model in one line that names the method and the model."""
     try:
         yield
     except PruningError:
@@ -74,7 +76,7 @@ def named(method: str, model: nn.Module) -> Iterator[None]:
     except (RuntimeError, ValueError, TypeError) as error:
         reason = first_line(error)
         kind = type(model).__name__
-        raise PruningError(f"criterion {method!r} cannot score {kind}: {reason}") from error
+        raise PruningError(f"{axis} {method!r} cannot score {kind}: {reason}") from error
 
 
 def gradients(

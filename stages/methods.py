@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 CATALOGUED = {
     "criterion": "how much is each piece worth?",
     "allocation": "who pays for the budget?",
+    "compensation": "what do the kept weights do when others go?",
     "schedule": "how does the sparsity rise, over rounds or over training?",
     "during": "what happens to the masks while the network trains?",
     "initialization": "what are fresh weights?",

@@ -35,7 +35,7 @@ def prune(
     dry_run: DryRun = False,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Score, allocate, mask: one round of an experiment."""
+    """Score, allocate, mask, compensate: one round of an experiment."""
     with torch_stage():
         from stages.engine import folds
         from stages.files import pruned
@@ -108,6 +108,7 @@ def prune_fold(
         masks = masking.masks_of_round(start, goal)
         if not start.choices.in_training:
             masking.check_target(masks, goal, start.choices)
+        masking.compensate(network.model, masks, start.choices, sample)
     mask_tools.apply(network.model, masks)
     loss, accuracy = evaluate(network.model, sample.validation())
     write(Network(network.model, masks, network.spec, network.input_shape), folder)

@@ -90,6 +90,7 @@ def measure_fold(
             with warnings.catch_warnings():  # a layer that loses all shows in the accuracy
                 warnings.simplefilter("ignore", LayerCollapse)
                 masks = choose(model, sparsity, only=[layer], skip=(), allocation="layerwise")
+            masking.compensate(model, masks, choices, sample)
             mask_tools.apply(model, masks)
             rows.append((layer, sparsity, fold, evaluate(model, sample.validation())[1]))
             report(len(rows), len(layers) * len(SPARSITIES))

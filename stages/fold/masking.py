@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pruning import masks as mask_tools
+from pruning.choices import resolve
 from pruning.controls import shuffle
 from pruning.errors import PruningError
 from pruning.layouts import layouts
@@ -112,6 +113,15 @@ def masks_of_round(start: Beginning, goal: float | None) -> Masks:
             allow_regrowth=choices.allow_regrowth,
         )
     return _shuffled(start, masks) if choices.shuffle else masks
+
+
+def compensate(model: nn.Module, masks: Masks, choices: Prune, sample: Samples) -> None:
+    """Give the kept weights of `model` the values that make up for those that `masks` prune."""
+    if not choices.compensates:
+        return
+    evidence = sample.evidence(choices.evidence.batches, choices.evidence.batch_size)
+    changed = resolve("compensation", choices.compensation)(model, masks, evidence)
+    model.load_state_dict(changed, strict=False)
 
 
 def _shuffled(start: Beginning, masks: Masks) -> Masks:

@@ -57,6 +57,7 @@ class Prune(Part):
     score_weights: Literal["current", "rewound"] = "current"
     only: list[str] | None = None
     skip: list[str] = []
+    compensation: choice("compensation") = {"name": "none"}  # type: ignore[valid-type]
     during: choice("during") = {"name": "hard"}  # type: ignore[valid-type]
     rounds: Count = 1
     schedule: choice("schedule") = {"name": "geometric"}  # type: ignore[valid-type]
@@ -87,6 +88,16 @@ class Prune(Part):
         return self
 
     @model_validator(mode="after")
+    def _compensates_for_what_goes(self) -> "Prune":
+        if self.compensates and self.in_training:
+            raise ValueError(
+                f"compensation: {self.compensation['name']} needs masks that are there before "
+                f"training, and during: {self.during['name']} chooses them while it trains; use "
+                f"{', '.join(HOLDING)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _couples_what_can_be(self) -> "Prune":
         if self.coupled is None and self.round_to > 1:
             raise ValueError("round_to counts filters that go whole: it needs coupled")
@@ -106,6 +117,11 @@ class Prune(Part):
     def in_training(self) -> bool:
         """Return whether the masks are chosen while the network trains, not before."""
         return self.during["name"] not in HOLDING
+
+    @property
+    def compensates(self) -> bool:
+        """Return whether kept weights change when others go."""
+        return bool(self.compensation["name"] != "none")
 
     @property
     def has_budget(self) -> bool:
@@ -154,6 +170,15 @@ class Method(Part):
     control_of: Name | None = None
     prune: Prune
     finetune: Finetune
+
+    @model_validator(mode="after")
+    def _starts_from_what_was_compensated(self) -> "Method":
+        if self.prune.compensates and self.finetune.weights != "final":
+            raise ValueError(
+                f"prune.compensation: {self.prune.compensation['name']} is lost under "
+                f"finetune.weights: {self.finetune.weights}; use weights: final"
+            )
+        return self
 
     @model_validator(mode="after")
     def _keeps_what_fits_the_masks(self) -> "Method":

@@ -36,8 +36,9 @@ def _experiment(params: Params, name: str) -> str:
     control = " (the control)" if name == params.control else ""
     of = f" (a control of {method.control_of})" if method.control_of else ""
     masks = masks_of(params, name) or _own_masks(params, name)
+    kept = f", the rest compensated by {_choice(prune.compensation)}" if prune.compensates else ""
     meanwhile = "" if prune.during["name"] == "hard" else f", {_choice(prune.during)} in training"
-    return f"- **{name}**{control}{of}: {masks}{meanwhile}; then {_recovery(method, params)}."
+    return f"- **{name}**{control}{of}: {masks}{kept}{meanwhile}; then {_recovery(method, params)}."
 
 
 def _own_masks(params: Params, name: str) -> str:

@@ -25,10 +25,19 @@ ALLOCATIONS = {
     "layerwise": "layerwise",
     "erk": "erk",
     "per_layer": {"name": "per_layer", "ratios": SPARSITY},
+    "interpolated": {"name": "interpolated", "ratios": [0.5, {"*": 0.8}]},
     "threshold": {"name": "threshold", "s": 0.5},
 }
 BY_FILTER = ("apoz", "mean_activation", "bn_scale", "fpgm")
 FOLLOWING = ("apoz", "mean_activation", "bn_scale")
+OTHER_LAYERS = {
+    "transposed": "'2.weight' belongs to ConvTranspose2d",
+    "transposed_grouped": "'2.weight' belongs to ConvTranspose2d",
+    "raw": "'first' belongs to Raw",
+    "attention": "belongs to Embedding|belongs to MultiheadAttention",
+    "lstm": "'[a-z]+.weight_ih_l0' belongs to LSTM",
+    "gru": "'[a-z]+.weight_ih_l0' belongs to GRU",
+}
 BATCH_NORM = ("batch_norm", "residual", "dense")
 
 
@@ -36,6 +45,8 @@ def refused(network: str, criterion: str, granularity: str) -> str | None:
     """Return what the error must say where the three do not go together, None where they do."""
     if criterion == "jacobian" and network == "tied":
         return "'jacobian': Tied has no floating-point input"
+    if criterion == "l_obs" and network in OTHER_LAYERS:
+        return f"'l_obs': layer {OTHER_LAYERS[network]}"
     if criterion in FOLLOWING and network == "branching":
         return f"'{criterion}' .*torch.export cannot export Branching"
     if criterion == "bn_scale":
@@ -105,14 +116,15 @@ def test_every_allocation_at_every_granularity(network):
             continue
         model, masks = attempt(network, "magnitude", granularity, allocation)
         kept, pieces = pieces_kept(model, masks, granularity)
-        if allocation in ("global", "erk"):
+        if allocation in ("global", "erk", "interpolated"):
             assert kept == int(pieces * (1 - SPARSITY) + 0.5)
 
 
 @pytest.mark.parametrize("criterion", [c for c in CRITERIA if c not in FOLLOWING])
 def test_every_criterion_under_every_allocation(criterion):
     granularity = "filter" if criterion in BY_FILTER else "weight"
-    for network, allocation in product(("batch_norm", "lstm", "attention"), ALLOCATIONS):
+    others = ("grouped", "tied") if criterion == "l_obs" else ("lstm", "attention")
+    for network, allocation in product(("batch_norm", *others), ALLOCATIONS):
         model, masks = attempt(network, criterion, granularity, allocation)
         assert masks.keys() == prunable(model).keys()
 

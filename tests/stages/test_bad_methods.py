@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pruning import PruningError
-from tests.stages.one_fold import SETTINGS, Study
+from tests.stages.one_fold import SETTINGS, Study, params
 
 LENET = {"model": {"factory": "lenet_300_100", "inputs": 64}}
 SMALL = {
@@ -88,6 +88,28 @@ def test_a_criterion_that_goes_wrong(study, criterion, told):
 def test_a_network_without_what_a_method_needs(lenet, prune, told):
     said = refused(lenet, prune)
     assert told in said and ("layer" in said or "pattern" in said or "Sequential" in said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"prune": {"during": "splicing"}},
+            "compensation: l_obs needs masks that are there before training, and during: splicing "
+            "chooses them while it trains; use hard",
+        ),
+        (
+            {"finetune": {"weights": "rewound", "resume": "start"}},
+            "prune.compensation: l_obs is lost under finetune.weights: rewound; use weights: final",
+        ),
+        ({"prune": {"compensation": "obs"}}, "unknown compensation 'obs'; choose from l_obs, none"),
+    ],
+)
+def test_a_compensation_that_would_be_lost(changes, told):
+    row = {"rewind": "init", "prune": {"compensation": "l_obs"}, "finetune": TRAIN}
+    row["prune"] |= changes.get("prune", {})
+    with pytest.raises(ValueError, match=told):
+        params(row | {"finetune": changes.get("finetune", TRAIN)})
 
 
 @pytest.mark.parametrize(

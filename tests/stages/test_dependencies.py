@@ -48,7 +48,7 @@ def test_a_stage_depends_on_all_of_its_code_that_decides_a_result(stage):
 
 
 def test_finetune_depends_on_what_chooses_masks_as_they_may_be_chosen_in_training():
-    before = {"stages/prune.py", "pruning/controls.py"}
+    before = {"stages/prune.py", "pruning/compensation.py", "pruning/controls.py"}
     assert code("prune") == code("prune-one-shot") >= code("prune-control")
     assert code("finetune") >= code("prune") - before
 

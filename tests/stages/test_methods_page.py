@@ -179,7 +179,7 @@ def test_the_tables_name_the_rows_and_no_others():
 def test_every_choice_of_every_axis_is_in_some_row():
     text = yaml.safe_dump(ROWS)
     used = {str(word) for word in re.findall(r"[\w:.-]+", text)}
-    for axis in ("criterion", "allocation", "during", "initialization"):
+    for axis in ("criterion", "allocation", "compensation", "during", "initialization"):
         assert {*catalogue.entries(axis)} - {"hard", "slimming"} <= used
     assert "`during: {name: slimming, strength: 0.0001, scale: 0.5}`" in PAGE
     assert {*catalogue.entries("schedule")} - {"one_shot"} <= used  # `soft` has it unless told

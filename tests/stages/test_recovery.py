@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 
+from pruning.facts import read_json
 from pruning.network import load
 from stages import files
 from stages.fold import fitting, snapshots
@@ -46,6 +47,30 @@ def seen(monkeypatch):
 def history(folder):
     with (folder / "history.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def test_recovery_starts_from_what_compensation_made_of_the_kept_weights(tiny, seen):
+    found = {}
+    for compensation in ("none", "l_obs"):
+        study = tiny.params(
+            {
+                "prune": {"criterion": "l_obs", "compensation": compensation},
+                "finetune": {"weights": "final", "resume": "end", "epochs": 1},
+            }
+        )
+        start, pruned = tiny.start(study), tiny.prune(study)
+        tiny.recover(study)
+        before, dense = load(pruned), load(start)
+        for name, value in before.model.state_dict().items():
+            assert torch.equal(seen.model[name], value)
+        for name, mask in before.masks.items():
+            kept = before.model.get_parameter(name)[mask]
+            same = torch.equal(kept, dense.model.get_parameter(name)[mask])
+            assert same == (compensation == "none")
+        found[compensation] = read_json(pruned / "metrics.json"), before.masks
+    (plain, masks), (better, others) = found.values()
+    assert all(torch.equal(mask, others[name]) for name, mask in masks.items())
+    assert better["validation_loss_before_recovery"] < plain["validation_loss_before_recovery"]
 
 
 @pytest.mark.parametrize(("weights", "resume"), [*product(WEIGHTS, RESUME)])

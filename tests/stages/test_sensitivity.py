@@ -15,6 +15,7 @@ from tests.stages.one_fold import Study, params
 FINETUNE = {"epochs": 1, "learning_rate": {"base": 0.01}}
 ROWS = {
     "weights": {"criterion": "snip"},
+    "compensated": {"criterion": "l_obs", "compensation": "l_obs", "evidence": {"batches": 1}},
     "coupled filters": {"granularity": "filter", "coupled": "mean", "skip": ["linear.weight"]},
     "ratios of their own": {"allocation": {"name": "per_layer", "ratios": {"conv1.*": 0.5}}},
     "chosen in training": {"during": "gradual", "only": ["conv2.weight", "conv3.weight"]},
