@@ -37,3 +37,15 @@ def cosine(epoch: float, epochs: float, *, final: float = 0.0) -> float:
     [1.0, 0.5, 0.0]
     """
     return final + (1 - final) * 0.5 * (1 + cos(pi * min(epoch / epochs, 1.0)))
+
+
+def linear(epoch: float, epochs: float, *, hold: float = 0.0, final: float = 0.0) -> float:
+    """The base rate for the share `hold` of the run, then in a line down to `final` times it.
+
+    Source: Molchanov et al. 2017, the authors' code: `hold` 0.5 for LeNet-300-100, 0 for LeNet-5.
+
+    >>> [linear(e, 200, hold=0.5) for e in (0, 100, 150, 200)]
+    [1.0, 1.0, 0.5, 0.0]
+    """
+    left = min(max(1 - epoch / epochs, 0.0) / (1 - hold), 1.0) if hold < 1 else 1.0
+    return final + (1 - final) * left

@@ -18,7 +18,7 @@ ALL = [(axis, name) for axis in catalogue.AXES for name in catalogue.entries(axi
         ("allocation", {"global", "layerwise"}),
         ("schedule", {"one_shot", "linear", "polynomial", "geometric"}),
         ("initialization", {"own", "kaiming", "variance_scaling", "orthogonal"}),
-        ("learning rate", {"constant", "multistep", "cosine"}),
+        ("learning rate", {"constant", "multistep", "cosine", "linear"}),
     ],
 )
 def test_the_first_choices_are_there(axis, names):

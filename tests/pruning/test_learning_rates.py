@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pruning import catalogue
-from pruning.learning_rates import constant, cosine, multistep
+from pruning.learning_rates import constant, cosine, linear, multistep
 
 EPOCHS = st.floats(0, 200)
 
@@ -37,8 +37,19 @@ def test_cosine_stays_at_its_end():
     assert cosine(25, 10, final=0.1) == pytest.approx(0.1)
 
 
+def test_linear_by_hand():
+    assert [linear(e, 10) for e in (0, 5, 10, 25)] == [1.0, 0.5, 0.0, 0.0]
+    # Half of the run at the base rate, then a fifth left: a quarter of the fall is 0.2.
+    found = [linear(e, 200, hold=0.5, final=0.2) for e in (0, 100, 125, 200)]
+    assert found == pytest.approx([1.0, 1.0, 0.8, 0.2])
+
+
+def test_linear_that_holds_to_the_end_never_falls():
+    assert [linear(e, 10, hold=1.0) for e in (0, 9.99, 10)] == [1.0, 1.0, 1.0]
+
+
 @given(EPOCHS, EPOCHS)
-@pytest.mark.parametrize("name", ["constant", "multistep", "cosine"])
+@pytest.mark.parametrize("name", ["constant", "multistep", "cosine", "linear"])
 def test_no_schedule_ever_rises_or_leaves_its_range(name, one, other):
     function = catalogue.find("learning rate", name)
     settings = {"milestones": (30, 60)} if name == "multistep" else {}
