@@ -22,7 +22,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "initialization": ("initialization.py",),
     "learning rate": ("learning_rates.py",),
     "model": ("models/[a-z]*.py",),
-    "during": ("during/*.py",),
+    "during": ("during/[a-z]*.py",),
 }
 """The axes with the files whose public functions are their choices."""
 

@@ -92,6 +92,15 @@ def add_gradients(model: nn.Module) -> None:
         gradient.copy_(summed.view_as(gradient))
 
 
+def total(count: int, device: torch.device) -> int:
+    """Return the sum of the ranks' counts: `count` itself without torchrun."""
+    if processes() == 1:
+        return count
+    summed = torch.tensor(count, device=device)
+    dist.all_reduce(summed)
+    return int(summed)
+
+
 @torch.no_grad()
 def average_buffers(model: nn.Module) -> None:
     """Give every rank the mean of the ranks' float buffers: the running statistics."""

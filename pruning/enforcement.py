@@ -61,7 +61,7 @@ class Enforcement:
         self._clean()
         for parameter, kept in self._bits:
             if parameter.grad is not None:
-                _keep(parameter.grad, kept)
+                clear(parameter.grad, kept)
             if parameter.requires_grad:
                 hook = parameter.register_post_accumulate_grad_hook(_masking(kept))  # type: ignore[no-untyped-call]
                 self._handles.append(hook)
@@ -78,12 +78,12 @@ class Enforcement:
     @torch.no_grad()
     def _clean(self) -> None:
         for parameter, kept in self._bits:
-            _keep(parameter, kept)
+            clear(parameter, kept)
             # `state` is a defaultdict: asking for an absent key would create it.
             state: dict[str, Any] = self._optimizer.state.get(parameter, {})
             for value in state.values():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    _keep(value, kept if value.dtype == parameter.dtype else bits(kept, value))
+                    clear(value, kept if value.dtype == parameter.dtype else bits(kept, value))
 
 
 @contextmanager
@@ -116,18 +116,20 @@ def bits(mask: Tensor, like: Tensor) -> Tensor:
     """
     if like.element_size() not in _BITS or like.is_complex():
         raise PruningError(f"weights of {like.dtype} cannot be masked; choose a real float dtype")
-    kept = (mask != 0).to(like.device, _BITS[like.element_size()])
+    kept = mask if mask.dtype == torch.bool else mask != 0
+    kept = kept.to(like.device, _BITS[like.element_size()])
     # In the memory layout of the weight (channels last), so that neither is walked across.
     return torch.empty_like(like, dtype=kept.dtype).copy_(kept.neg_())
 
 
-def _keep(value: Tensor, kept: Tensor) -> None:
+def clear(value: Tensor, kept: Tensor) -> None:
+    """Zero in place what the integers of `bits` do not keep; a NaN too."""
     value.detach().view(kept.dtype).bitwise_and_(kept)
 
 
 def _masking(kept: Tensor) -> Callable[[Tensor], None]:
     def mask_gradient(parameter: Tensor) -> None:
         if parameter.grad is not None:
-            _keep(parameter.grad, kept)
+            clear(parameter.grad, kept)
 
     return mask_gradient

@@ -2,8 +2,9 @@
 
 Hold them (`hard`), let them go (`none`), raise the sparsity by a schedule (`gradual`), by a
 threshold (`rnn`), let what was pruned come back (`soft`, `splicing`), train the thresholds too
-(`trainable_threshold`), prune and regrow (`rigl`, `set`), pull the weights to a pruned copy of them
-(`learning_compression`), or press BatchNorm scales to zero (`slimming`). One protocol for all:
+(`trainable_threshold`), learn how much noise each weight bears (`variational_dropout`), prune and
+regrow (`rigl`, `set`), pull the weights to a pruned copy of them (`learning_compression`), or press
+BatchNorm scales to zero (`slimming`). One protocol for all:
 
     method = resolve("during", {"name": "gradual", "end": 2000})
     training = Training(model, optimizer, masks, sparsity=0.9, steps=3000, steps_per_epoch=500)
@@ -21,9 +22,9 @@ threshold (`rnn`), let what was pruned come back (`soft`, `splicing`), train the
   are seen.
 * `training.masks` name the layers up for pruning and say what is pruned at the start. `hard`,
   `rigl`, `set` and `slimming` hold the sparsity of these; `gradual`, `rnn`, `soft`, `splicing`,
-  `trainable_threshold` and `learning_compression` choose masks themselves, all but
-  `trainable_threshold` on the way to `training.sparsity`, so they are given the masks of *before*
-  this pruning: all True, or those of the round before.
+  `variational_dropout`, `trainable_threshold` and `learning_compression` choose masks themselves,
+  all but `trainable_threshold` on the way to `training.sparsity`, so they are given the masks of
+  *before* this pruning: all True, or those of the round before.
 * Resuming: save `course.state()` with the checkpoint and give it back as `training.state` with the
   step as `training.start`. All randomness is drawn by (seed, purpose, step), so the run goes on as
   if it had not stopped.

@@ -26,7 +26,15 @@ from stages.fold.samples import Samples
 from stages.params import Params, Prune
 from stages.params.export_params import Budget
 
-EXACT = ("hard", "rigl", "set", "gradual", "splicing", "learning_compression")
+EXACT = (
+    "hard",
+    "rigl",
+    "set",
+    "gradual",
+    "splicing",
+    "learning_compression",
+    "variational_dropout",
+)
 """What keeps, where it has a budget, exactly the number of weights that was asked for."""
 
 
@@ -135,11 +143,13 @@ def check_target(masks: Mapping[str, Tensor], goal: float | None, choices: Prune
     """Refuse masks that miss their target by more than rounding: half a weight, or one a layer.
 
     Asked of every mask whose allocation has a budget in single weights; larger pieces and N:M keep
-    an exact number of pieces, a threshold and splicing by a given `c` have no budget.
+    an exact number of pieces; a threshold, as an allocation or while the network trains, has no
+    budget.
     """
     allocation, during = choices.allocation, choices.during["name"]
     slack = {"global": 0.5, "erk": 0.5, "layerwise": 0.5 * len(masks)}.get(allocation["name"])
-    budgeted = during in EXACT and "c" not in choices.during
+    cuts = (choices.during.get("c"), choices.during.get("threshold"))
+    budgeted = during in EXACT and cuts == (None, None)
     exact = choices.granularity == "weight" and budgeted
     if goal is None or slack is None or len(allocation) > 1 or not exact:
         return

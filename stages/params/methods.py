@@ -14,6 +14,9 @@ HOLDING = ("hard", "none", "rigl", "set", "slimming")
 FIXED = ("hard", "none", "slimming")
 """What leaves the masks with which training starts as they are to its end."""
 
+SINGLE = ("splicing", "rnn", "trainable_threshold", "variational_dropout")
+"""What chooses single weights while the network trains."""
+
 
 class Round(Part):
     """One round: its number, the round that it starts from, the sparsity that it reaches."""
@@ -104,7 +107,7 @@ class Prune(Part):
         if self.coupled is not None:
             if self.shuffle:
                 raise ValueError(f"coupled: {self.coupled} and shuffle: true exclude each other")
-            if self.during["name"] in ("splicing", "rnn", "trainable_threshold"):
+            if self.during["name"] in SINGLE:
                 raise ValueError(
                     f"coupled: {self.coupled} takes filters whole, {self.during['name']} chooses "
                     "single weights"

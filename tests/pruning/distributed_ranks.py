@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pruning import distributed
+from pruning.choices import resolve
+from pruning.during import Training
 from pruning.enforcement import enforced
 from pruning.errors import PruningError
+from pruning.masks import dense
 from pruning.prunables import prunable
 from pruning.training import Diverged, fit
 
@@ -63,6 +66,26 @@ def trained(model: nn.Module, held: dict[str, Tensor], together: bool) -> list[f
     return found
 
 
+def noisy(model: nn.Module) -> dict[str, Tensor]:
+    """Train under sparse variational dropout; return its state."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    kept = dense(prunable(model))
+    training = Training(model, optimizer, kept, sparsity=0.5, steps=STEPS, steps_per_epoch=4)
+    choice = {"name": "variational_dropout", "threshold": 3.0, "log_sigma2": -4.0}
+    found = batches()[::-1]  # the first one cannot be halved
+    with resolve("during", choice)(training) as course:
+        fit(
+            model,
+            iter(found),
+            optimizer,
+            distributed.shared(loss),
+            gradients=distributed.add_gradients,
+            steps=STEPS,
+            hooks=[course.hook],
+        )
+        return course.state()
+
+
 def refusal(tensors: dict[str, Tensor]) -> str:
     """Return how a difference is told."""
     try:
@@ -110,6 +133,8 @@ def main(folder: Path) -> None:
             "part": [len(value) for value in distributed.part(batches()[-1])],
             "diverged": diverged(),
             "mean": float(norm.running_mean),
+            "noisy": refusal(learned := noisy(network())),
+            "samples": int(learned["samples"]),
         }
     torch.save({"weights": state, "masks": held}, folder / f"rank-{rank}.pt")
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))

@@ -50,6 +50,11 @@ def test_ranks_end_with_the_same_bits_and_revive_nothing(both):
         assert int((both[0]["weights"][name][~mask] != 0).sum()) == 0
 
 
+def test_learned_noise_is_the_same_on_all_ranks_and_their_samples_are_counted_together(both):
+    assert [rank["noisy"] for rank in both] == ["", ""]
+    assert [rank["samples"] for rank in both] == [4 * (ranks.BATCH + 1)] * 2
+
+
 def test_they_train_as_one_process_does_on_the_same_batches(both):
     alone = ranks.network()
     losses = ranks.trained(alone, ranks.masks(alone, seed=0), together=False)

@@ -70,6 +70,8 @@ DURING = [
     {"name": "rigl", "frequency": 2},
     {"name": "splicing", "c": 1.0},
     {"name": "trainable_threshold", "alpha": {"0.5": 0.1}},
+    {"name": "variational_dropout", "threshold": 3.0},
+    "variational_dropout",
     "gradual",
     "learning_compression",
 ]

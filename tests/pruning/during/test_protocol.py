@@ -25,6 +25,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "soft": {"frequency": 3, "unit": "steps"},
     "splicing": {},
     "trainable_threshold": {"alpha": 0.05},
+    "variational_dropout": {"threshold": None},
 }
 HOLDS = ("hard", "rigl", "set", "slimming")
 ZERO_AT: dict[str, Any] = {
