@@ -69,12 +69,17 @@ def _restore_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
     params = dict(model.named_parameters())
+    # Adam counts its steps on the CPU, unless it is fused or is to be captured.
+    counts_there = any(
+        group.get(key) for group in optimizer.param_groups for key in ("fused", "capturable")
+    )
     optimizer.state.clear()
     for path, value in state.items():
         name, _, key = path.rpartition("/")
         if name not in params:
             raise PruningError(f"snapshot has optimizer state for {name!r}, the model does not")
-        optimizer.state[params[name]][key] = value.clone()
+        place = params[name].device if value.ndim or counts_there else value.device
+        optimizer.state[params[name]][key] = value.to(place, copy=True)
 
 
 def _check(model: nn.Module, snapshot: Snapshot) -> None:

@@ -91,6 +91,12 @@ def shortened(name: str, images: Path) -> dict:
             method["rewind"] = {"epoch": 1}
         if "epochs" in method["finetune"]:
             method["finetune"]["epochs"] = 1
+        if "batch_size" in method["finetune"]:
+            method["finetune"]["batch_size"] = 5
+        if method["prune"].get("during", {}).get("name") == "learning_compression":
+            params["rounds"][0]["sparsity"] = 0.9  # two steps leave some layer nothing at 99 %
+        if "begin" in method["prune"].get("during", {}):
+            method["prune"]["during"] |= {"begin": 0, "end": 1}
         if "isometry" in method["finetune"]:
             method["finetune"]["isometry"]["steps"] = 2
         method["prune"] |= {"rounds": min(method["prune"].get("rounds", 1), 2)}
