@@ -100,6 +100,8 @@ def _runs(record: Record) -> str:
         f"A line a network: [{RESULTS}]({here}/{RESULTS})"
         + (f"; every MLflow run: [{RUNS}]({here}/{RUNS})." if record.runs else ".")
     ]
+    if not record.runs:
+        lines.append("It ran with tracking off, so that MLflow holds no run of it.")
     own = [f"{name} `{run}`" for name, fold, run in record.runs if not fold]
     if own:
         lines.append(f"MLflow runs of the experiments: {', '.join(own)}.")
