@@ -54,6 +54,16 @@ def restore(
     return snapshot.step
 
 
+def placed(value: Tensor, parameter: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Return a copy of a parameter's optimizer state, read from a file, where it belongs.
+
+    That is with the parameter, but for the counts of steps that Adam and its kin keep on the CPU.
+    """
+    keys = ("fused", "capturable")  # under which the counts too are where the parameters are
+    together = any(group.get(key) for group in optimizer.param_groups for key in keys)
+    return value.to(parameter.device if value.ndim or together else value.device, copy=True)
+
+
 def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     flat = {}
     for name, parameter in model.named_parameters():
@@ -69,17 +79,12 @@ def _restore_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
     params = dict(model.named_parameters())
-    # Adam counts its steps on the CPU, unless it is fused or is to be captured.
-    counts_there = any(
-        group.get(key) for group in optimizer.param_groups for key in ("fused", "capturable")
-    )
     optimizer.state.clear()
     for path, value in state.items():
         name, _, key = path.rpartition("/")
         if name not in params:
             raise PruningError(f"snapshot has optimizer state for {name!r}, the model does not")
-        place = params[name].device if value.ndim or counts_there else value.device
-        optimizer.state[params[name]][key] = value.to(place, copy=True)
+        optimizer.state[params[name]][key] = placed(value, params[name], optimizer)
 
 
 def _check(model: nn.Module, snapshot: Snapshot) -> None:

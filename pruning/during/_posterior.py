@@ -12,6 +12,7 @@ from pruning.during import Training
 from pruning.during._variational import NOISY, output_deviation, squares
 from pruning.enforcement import bits, clear
 from pruning.errors import PruningError
+from pruning.rewind import placed
 from pruning.types import Masks
 
 
@@ -98,12 +99,10 @@ class Posterior:
         rate = {"lr": first["lr"]} if "lr" in first else {}
         group = {"params": list(self.log_sigma2.values()), **rate, **settings}
         optimizer.add_param_group(group)
-        on_device = any(optimizer.param_groups[-1].get(key) for key in ("fused", "capturable"))
         for path, value in self.training.saved("optimizer/").items():
             name, _, key = path.rpartition("/")
             variance = self.log_sigma2[name]
-            place = variance.device if value.ndim or on_device else value.device
-            optimizer.state[variance][key] = value.to(place, copy=True)
+            optimizer.state[variance][key] = placed(value, variance, optimizer)
         if isinstance(optimizer, torch.optim.Adagrad):  # it alone makes its state beforehand
             begun = optimizer.defaults["initial_accumulator_value"]
             for variance in self.log_sigma2.values():
