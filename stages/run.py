@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 ENGINES = ("forked", "ray")
 
 Jobs = Annotated[
-    int | None, typer.Option(min=1, help="Folds at work at once (default: the cores).")
+    int | None,
+    typer.Option(min=1, help="Folds at work at once (default: the cores; on an accelerator 1)."),
 ]
 Engine = Annotated[str, typer.Option(help="forked (this machine's cores) or ray (a cluster too).")]
 Address = Annotated[str | None, typer.Option(help="Of a Ray cluster (default: start Ray here).")]
@@ -40,7 +41,10 @@ def run(
         study = read(PARAMS)
         with open_ledger(targets or []) as ledger:
             slots = Path(ledger.repo.tmp_dir) / "slots"
-            workers = engine_of(study, engine, address, jobs or os.cpu_count() or 1, slots)
+            cores = os.cpu_count() or 1
+            # How many networks an accelerator has room for is not known here.
+            jobs = jobs or (cores if study.training.device == "cpu" else 1)
+            workers = engine_of(study, engine, address, jobs, slots)
             failed = Run(ledger, workers).go()
         if failed:
             print(f"error: {failed}", file=sys.stderr)
