@@ -23,8 +23,8 @@ BatchNorm scales to zero (`slimming`). One protocol for all:
 * `training.masks` name the layers up for pruning and say what is pruned at the start. `hard`,
   `rigl`, `set` and `slimming` hold the sparsity of these; `gradual`, `rnn`, `soft`, `splicing`,
   `variational_dropout`, `trainable_threshold` and `learning_compression` choose masks themselves,
-  all but `trainable_threshold` on the way to `training.sparsity`, so they are given the masks of
-  *before* this pruning: all True, or those of the round before.
+  on the way to `training.sparsity` where no threshold says what goes, so they are given the masks
+  of *before* this pruning: all True, or those of the round before.
 * Resuming: save `course.state()` with the checkpoint and give it back as `training.state` with the
   step as `training.start`. All randomness is drawn by (seed, purpose, step), so the run goes on as
   if it had not stopped.
@@ -32,6 +32,7 @@ BatchNorm scales to zero (`slimming`). One protocol for all:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +96,28 @@ class Training:
         mask_tools.check(masks, self.model)
         params = dict(self.model.named_parameters(remove_duplicate=False))
         return {name: params[name] for name in masks}
+
+    def own_weights(self) -> dict[str, nn.Parameter]:
+        """Return `weights()`; refuse one that trains, but by another optimizer."""
+        found = self.weights()
+        own = {id(weight) for group in self.optimizer.param_groups for weight in group["params"]}
+        for name, weight in found.items():
+            if weight.requires_grad and id(weight) not in own:
+                raise PruningError(
+                    f"the optimizer does not train layer {name!r}, which the masks name; give one "
+                    f"that trains all of them, or leave the layer out of the masks"
+                )
+        return found
+
+    def chosen_anew(self, sparsity: float, **changes: Any) -> Masks:
+        """Return masks by `choose` in which all compete; refuse those of other layers."""
+        found = self.choose(self.model, sparsity, allow_regrowth=True, **changes)
+        if odd := sorted({*found} ^ {*self.masks}):
+            raise PruningError(
+                f"the masks and choose are to name the same layers, and only one of them names "
+                f"{', '.join(odd)}; give both the same only and skip"
+            )
+        return dict(found)
 
     def generator(self, purpose: str, step: int) -> torch.Generator:
         """Return the randomness of one step."""

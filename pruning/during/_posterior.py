@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pruning import distributed
 from pruning.during import Training
+from pruning.during._groups import groups_of
 from pruning.during._variational import NOISY, output_deviation, squares
 from pruning.enforcement import bits, clear
 from pruning.errors import PruningError
@@ -21,7 +22,7 @@ class Posterior:
 
     def __init__(self, training: Training, threshold: float | None, start: float) -> None:
         self.training, self.threshold, self.now = training, threshold, training.start
-        self.weights = training.weights()
+        self.weights = training.own_weights()
         self.layers = _layers(training.model, self.weights)
         self._keep(training.current())
         means, variances = training.saved("mean/"), training.saved("log_sigma2/")
@@ -71,10 +72,10 @@ class Posterior:
         share = training.initial + progress * (training.sparsity - training.initial)
 
         def certainty(model: nn.Module, params: Any, evidence: Any) -> dict[str, Tensor]:  # noqa: ARG001
-            return {name: -self.log_alpha[name] for name in params}
+            # A layer that is not known here is refused together with the masks.
+            return {name: -self.log_alpha.get(name, weight) for name, weight in params.items()}
 
-        found = training.choose(training.model, share, criterion=certainty, allow_regrowth=True)
-        self._keep(found)
+        self._keep(training.chosen_anew(share, criterion=certainty))
         self._show()
 
     @torch.no_grad()
@@ -94,11 +95,12 @@ class Posterior:
         return found
 
     def _join(self, optimizer: torch.optim.Optimizer) -> None:
-        settings = {"weight_decay": 0.0} if "weight_decay" in optimizer.defaults else {}
-        first = optimizer.param_groups[0]
-        rate = {"lr": first["lr"]} if "lr" in first else {}
-        group = {"params": list(self.log_sigma2.values()), **rate, **settings}
-        optimizer.add_param_group(group)
+        still = {"weight_decay": 0.0} if "weight_decay" in optimizer.defaults else {}
+        named = "param_names" in optimizer.param_groups[0]
+        for _, settings, names in [*groups_of(optimizer, self.weights)]:
+            members = [(f"log_sigma2/{name}", self.log_sigma2[name]) for name in names]
+            params = members if named else [variance for _, variance in members]
+            optimizer.add_param_group({"params": params, **settings, **still})
         for path, value in self.training.saved("optimizer/").items():
             name, _, key = path.rpartition("/")
             variance = self.log_sigma2[name]
@@ -130,7 +132,9 @@ class Posterior:
             noise = torch.empty_like(deviation).normal_(generator=draw)
             return output + (deviation * noise).to(output.dtype)
 
-        return add
+        # torch.compile would follow into the random numbers and compile anew for every step's.
+        apart: Callable[..., Tensor | None] = torch.compiler.disable(add)  # type: ignore[no-untyped-call]
+        return apart
 
     def _draw(self, device: torch.device) -> torch.Generator:
         """Return the step's randomness on a device, so that no noise is copied there."""
@@ -156,6 +160,7 @@ class Posterior:
     def _remember(self) -> None:
         for name, weight in self.weights.items():
             self.means[name].copy_(weight)
+            self.log_sigma2[name].grad = None  # a loop may zero those of the model alone
         self.look()
 
     @torch.no_grad()

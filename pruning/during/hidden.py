@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pruning.during import Training
+from pruning.penalties import when_computed
 from pruning.types import Masks
 
 _WHOLE = "whole/"
@@ -17,7 +18,7 @@ class Hidden:
 
     def __init__(self, training: Training) -> None:
         """Begin with the weights and masks of a run, or of the checkpoint that it goes on from."""
-        self.weights = training.weights()
+        self.weights = training.own_weights()
         self.masks: Masks = training.current()
         saved = training.saved(_WHOLE)
         self.whole = {
@@ -61,7 +62,7 @@ class Hidden:
                 self.show(self.masks)
 
         handles = [
-            optimizer.register_step_pre_hook(lambda *_: uncover()),
+            when_computed(optimizer, lambda _: uncover()),
             optimizer.register_step_post_hook(lambda *_: remember()),
         ]
         try:

@@ -82,7 +82,7 @@ class _Problem:
     """The copy theta that is pruned, the multipliers lambda and mu, which tie the weights to it."""
 
     def __init__(self, training: Training, mu: float, growth: float, multipliers: bool) -> None:
-        training.weights()  # refuses masks that name no layer
+        training.own_weights()  # refuses masks that name no layer
         self.training = training
         self.growth = growth
         self.with_multipliers = multipliers

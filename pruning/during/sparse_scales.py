@@ -25,8 +25,8 @@ def slimming(
     train from scratch with all scales 0.5 (`scale`; without it they are left as they are). It is
     added after clipping and once a step. The channels go later, by the criterion `bn_scale`.
     """
-    if strength < 0:
-        raise PruningError(f"slimming: strength {strength} is below 0")
+    if not strength >= 0:
+        raise PruningError(f"slimming: strength {strength} is not at least 0")
     scales = _scales(training.model)
     if scale is not None and not training.resumed:
         with torch.no_grad():

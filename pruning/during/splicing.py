@@ -91,8 +91,7 @@ class _Surgery:
         for name, weight in self.hidden.weights.items():
             whole, mask = self.hidden.whole[name], self.hidden.masks[name].to(weight.device)
             weight.copy_(torch.where(mask, whole, whole * (self.low / self.high)))
-        training = self.training
-        return dict(training.choose(training.model, training.sparsity, allow_regrowth=True))
+        return self.training.chosen_anew(self.training.sparsity)
 
     def state(self) -> dict[str, Tensor]:
         limits = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pruning import masks as mask_tools
 from pruning.during import Course, Training
+from pruning.during._groups import groups_of, settings
 from pruning.during.hidden import Hidden
 from pruning.errors import PruningError
 from pruning.layouts import layouts
@@ -47,7 +48,8 @@ def trainable_threshold(
     The thresholds have a second optimizer, of the same kind as that of the weights and with the
     settings of their own layer's, weight decay among them, and follow its learning rate. As the
     penalty is no part of the loss that a loop sees, clipping bounds G, and the gradients above are
-    made of what it leaves. A layer of nothing but zeros is refused.
+    made of what it leaves. What earlier rounds zeroed stays so, unless a threshold falls below 0. A
+    layer of nothing but zeros is refused, and one that does not train.
     """
     strength = _strength(alpha, training.sparsity)
     thresholds = _Thresholds(training, strength, max_sparsity)
@@ -108,7 +110,7 @@ class _Thresholds:
     def step(self) -> None:
         """Train the thresholds by one step, with what the weights are trained with now."""
         for number, ours in zip(self.led, self.optimizer.param_groups, strict=True):
-            ours.update(_settings(self.leader.param_groups[number]))
+            ours.update(settings(self.leader.param_groups[number]))
         for name in ("grad_scale", "found_inf"):
             setattr(self.optimizer, name, getattr(self.leader, name, None))
         self.optimizer.step()
@@ -166,13 +168,10 @@ def _follower(
 ) -> tuple[torch.optim.Optimizer, list[int]]:
     """Return an optimizer of the thresholds, and for each of its groups the one that leads it."""
     led, mine, trained = list[int](), [], set[str]()
-    for number, group in enumerate(leader.param_groups):
-        members = {id(parameter) for parameter in group["params"]}
-        names = [name for name, weight in weights.items() if id(weight) in members]
-        if names:
-            led.append(number)
-            mine.append(_settings(group) | {"params": [thresholds[name] for name in names]})
-            trained |= {*names}
+    for number, same, names in groups_of(leader, weights):
+        led.append(number)
+        mine.append(same | {"params": [thresholds[name] for name in names]})
+        trained |= {name for name in names if weights[name].requires_grad}
     for name in weights:
         if name not in trained:
             raise PruningError(
@@ -188,10 +187,6 @@ def _follower(
             f"trainable_threshold: {kind.__name__} cannot train thresholds: {error}"
         ) from None
     return found, led
-
-
-def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key not in ("params", "param_names")}
 
 
 def _strength(alpha: float | Mapping[str, float], sparsity: float) -> float:

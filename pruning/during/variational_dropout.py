@@ -14,6 +14,7 @@ from pruning.during import Course, Training
 from pruning.during._posterior import Posterior
 from pruning.during._variational import divergence_slope
 from pruning.errors import PruningError
+from pruning.penalties import when_computed
 from pruning.timetable import Timetable, steps_in, timetable
 
 
@@ -36,22 +37,23 @@ def variational_dropout(
 
     A weight is theta with the variance sigma^2, alpha = sigma^2 / theta^2. In training mode the
     output of a layer is that of theta plus noise of the output's own deviation. The optimizer
-    trains theta and log sigma^2 (from `log_sigma2`, a group of its own without weight decay) by the
-    loss, a mean over the batch, plus `strength` / `samples` times the divergence from the
-    log-uniform prior, whose share rises from 0 at `begin` to 1 at `end` (in `unit`: steps or
-    epochs; unless set a fortieth and a tenth of the run, the authors' epochs 5 and 20 of 200).
-    `samples` are the training samples: unless set, the rows of the first batch times the steps of
-    an epoch. The step sizes are those of Adam; plain SGD hardly moves log sigma^2.
+    trains theta and log sigma^2 (from `log_sigma2`, in groups of their own with the settings of the
+    layers', but without weight decay) by the loss, a mean over the batch, plus `strength` /
+    `samples` times the divergence from the log-uniform prior, whose share rises from 0 at `begin`
+    to 1 at `end` (in `unit`: steps or epochs; unless set a fortieth and a tenth of the run, the
+    authors' epochs 5 and 20 of 200). `samples` are the training samples: unless set, the rows of
+    the first batch times the steps of an epoch. The step sizes are those of Adam; plain SGD hardly
+    moves log sigma^2.
 
     A pruned weight is zero in the network, its theta hidden and left to the divergence alone, its
-    noise still there, so that it may come back. With `threshold`, published as 3, a weight goes as
-    long as its log alpha is above that: how much goes is what training makes of it. Without, it is
-    exactly the target sparsity: from `begin` to three quarters of the run the share rises linearly,
-    after each epoch anew the pieces of the largest log alpha under the granularity and allocation
-    of the pruner, whose criterion is not looked at; then the masks stay. Departs from the authors'
-    code in that the share of the divergence rises with every step, not every epoch, and in that the
-    noise has sigma^2 itself, where theirs limits log alpha in it too. Raises `PruningError` for a
-    layer that is neither linear nor a convolution.
+    noise still there, so that it may come back; what earlier rounds zeroed does not. With
+    `threshold`, published as 3, a weight goes as long as its log alpha is above that: how much goes
+    is what training makes of it. Without, it is exactly the target sparsity: from `begin` to three
+    quarters of the run the share rises linearly, after each epoch anew the pieces of the largest
+    log alpha under the granularity and allocation of the pruner, whose criterion is not looked at;
+    then the masks stay. Departs from the authors' code in that the share of the divergence rises
+    with every step, not every epoch, and in that the noise has sigma^2 itself, where theirs limits
+    log alpha in it too. Raises `PruningError` for a layer that is neither linear nor a convolution.
     """
     _check(strength, samples)
     times = _times(training, begin, end, unit)
@@ -95,7 +97,7 @@ class _Divergence:
         training = self.posterior.training
         count = training.model.register_forward_pre_hook(self._count(), with_kwargs=True)
         exits.callback(count.remove)
-        exits.callback(training.optimizer.register_step_pre_hook(self._add).remove)
+        exits.callback(when_computed(training.optimizer, self._add).remove)
 
     def state(self) -> dict[str, Tensor]:
         """Return the number of training samples, once it is known."""
@@ -111,13 +113,13 @@ class _Divergence:
 
         def count(model: nn.Module, args: Any, kwargs: Any) -> None:
             if model is own and model.training and not self.rows:
-                tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-                self.rows = len(tensors[0]) if tensors else 0
+                leaves = tree_leaves((args, kwargs))
+                self.rows = next((len(x) for x in leaves if isinstance(x, Tensor) and x.ndim), 0)
 
         return count
 
     @torch.no_grad()
-    def _add(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _add(self, optimizer: torch.optim.Optimizer) -> None:
         posterior = self.posterior
         _check_heard(posterior)
         if distributed.processes() > 1:
@@ -154,16 +156,16 @@ def _check_heard(posterior: Posterior) -> None:
     for name, weight in posterior.weights.items():
         if weight.grad is not None and name not in posterior.heard:
             raise PruningError(
-                f"variational_dropout: the layer of {name!r} is never called, only its weight "
-                f"used, so that it has no noise; leave it out with skip"
+                f"variational_dropout: the layer of {name!r} is never called in training mode, "
+                f"only its weight used, so that it has no noise; leave it out with skip"
             )
 
 
 def _check(strength: float, samples: int | None) -> None:
-    if strength < 0:
-        raise PruningError(f"variational_dropout: strength {strength} is below 0")
-    if samples is not None and samples < 1:
-        raise PruningError(f"variational_dropout: samples {samples} is not at least 1")
+    if not strength >= 0:
+        raise PruningError(f"variational_dropout: strength {strength} is not at least 0")
+    if samples is not None and (samples < 1 or samples != int(samples)):
+        raise PruningError(f"variational_dropout: samples {samples} is not a count of at least 1")
 
 
 def _times(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pruning import PruningError
 from pruning.penalties import penalised
 
 
@@ -46,3 +47,35 @@ def test_what_has_no_gradient_stays_and_nothing_is_left_after_an_error() -> None
     weight.grad = torch.zeros(1)
     optimizer.step()
     assert weight.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_closure_computes_the_gradients_first(by_name: bool) -> None:
+    weight, optimizer = made(8.0)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        (2 * weight).sum().backward()
+        return 0.5
+
+    with penalised(optimizer, lambda: [(weight, weight / 2)]):
+        value = optimizer.step(closure=closure) if by_name else optimizer.step(closure)
+    assert value == 0.5
+    assert weight.tolist() == [8.0 - 2.0 - 4.0]
+
+
+def test_an_optimizer_that_calls_its_closure_again_is_refused() -> None:
+    weight = nn.Parameter(torch.tensor([8.0]))
+    optimizer = torch.optim.LBFGS([weight], lr=0.1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = weight.square().sum()
+        value.backward()
+        return value
+
+    with (
+        pytest.raises(PruningError, match="LBFGS computes gradients several times a step, which"),
+        penalised(optimizer, lambda: [(weight, weight / 2)]),
+    ):
+        optimizer.step(closure)

@@ -186,3 +186,68 @@ def test_a_run_without_masks_is_resumed_and_does_not_begin_again(runs: Any) -> N
 def test_masks_that_name_no_layer_are_refused(runs: Any, method: str) -> None:
     with pytest.raises(PruningError, match="the masks name no layer of Sequential to prune while"):
         runs.run(start(runs, method, runs.network(), masks={}), method)
+
+
+@pytest.mark.parametrize("method", sorted(QUICK))
+def test_a_step_may_compute_its_gradients_in_a_closure(runs: Any, method: str) -> None:
+    def trained(inside: bool) -> dict[str, Any]:
+        model = runs.network()
+        training = start(runs, method, model)
+        with resolve("during", {"name": method} | QUICK[method])(training) as course:
+            for step, batch in zip(range(training.steps), runs.batches(), strict=False):
+                compute = partial(computed, runs, training, batch)
+                if inside:
+                    value = training.optimizer.step(compute)
+                else:
+                    value = compute()
+                    training.optimizer.step()
+                course.hook(step + 1, value)
+        return dict(model.state_dict())
+
+    outside, inside = trained(False), trained(True)
+    assert all(torch.equal(outside[name], value) for name, value in inside.items())
+
+
+def computed(runs: Any, training: Any, batch: Any) -> Any:
+    training.optimizer.zero_grad()
+    value = runs.loss(training.model, batch)
+    value.backward()
+    return value.detach()
+
+
+@pytest.mark.parametrize(
+    "method", ["learning_compression", "splicing", "trainable_threshold", "variational_dropout"]
+)
+def test_a_layer_that_another_optimizer_trains_is_named(runs: Any, method: str) -> None:
+    model = runs.network()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    with pytest.raises(PruningError, match=r"the optimizer does not train layer '4\.weight'"):
+        runs.run(runs.training(model, optimizer=first), method)
+
+
+@pytest.mark.parametrize("method", ["splicing", "variational_dropout"])
+@pytest.mark.parametrize("skipping", ["masks", "choose"])
+def test_masks_and_choose_that_name_other_layers_are_refused(
+    runs: Any, method: str, skipping: str
+) -> None:
+    model = runs.network()
+    changes = {
+        "masks": {"masks": mask_tools.dense({"0.weight": model[0].weight})},
+        "choose": {"choose": partial(prune, skip=["4.*"])},
+    }
+    with pytest.raises(PruningError, match=r"only one of them names 4\.weight; give both the same"):
+        runs.run(runs.training(model, **changes[skipping]), method)
+
+
+@pytest.mark.parametrize("method", sorted(QUICK))
+def test_an_optimizer_may_know_its_parameters_by_name(runs: Any, method: str) -> None:
+    states = []
+    for named in (False, True):
+        model = runs.network()
+        given_ = model.named_parameters() if named else model.parameters()
+        sgd = torch.optim.SGD(given_, lr=0.05, momentum=0.9)
+        masks = {"masks": prune(model, 0.6)} if method in HOLDS else {}
+        training = runs.training(model, 0.6, optimizer=sgd, **masks)
+        states.append(runs.run(training, {"name": method} | QUICK[method]).state())
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())

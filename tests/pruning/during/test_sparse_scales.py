@@ -92,7 +92,7 @@ def test_a_fused_optimizer_that_undoes_the_loss_scale_itself_gets_a_scaled_penal
     [
         (nn.Sequential(nn.Linear(2, 2)), {}, "slimming: Sequential has no BatchNorm layer with"),
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False)), {}, "no BatchNorm"),
-        (None, {"strength": -1.0}, r"slimming: strength -1\.0 is below 0"),
+        (None, {"strength": -1.0}, r"slimming: strength -1\.0 is not at least 0"),
     ],
 )
 def test_bad_input_is_refused(runs: Any, model: Any, settings: Any, message: str) -> None:

@@ -308,6 +308,13 @@ def test_a_layer_whose_thresholds_cannot_train_is_named(runs: Any) -> None:
     first = torch.optim.SGD(model[0].parameters(), lr=0.1)
     with pytest.raises(PruningError, match=r"the optimizer does not train layer '4\.weight'"):
         runs.run(runs.training(model, optimizer=first), NAME)
+    masks = dense(prunable(model))
+    model[4].weight.requires_grad_(False)
+    with pytest.raises(
+        PruningError, match=r"the optimizer does not train layer '4\.weight', so no"
+    ):
+        runs.run(runs.training(model, masks=masks), NAME)
+    model[4].weight.requires_grad_(True)
     nn.init.zeros_(model[4].weight)
     with pytest.raises(PruningError, match=r"layer '4\.weight' holds nothing but zeros"):
         runs.run(runs.training(model), NAME)

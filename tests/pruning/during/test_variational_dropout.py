@@ -236,6 +236,60 @@ def test_log_sigma2_is_trained_without_weight_decay_and_leaves_the_optimizer(run
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
+def test_log_sigma2_has_the_settings_of_its_layer_s_group(runs: Any) -> None:
+    model = runs.network()
+    groups = [
+        {"params": model[0].parameters(), "momentum": 0.5},
+        {"params": [*model[1].parameters(), *model[4].parameters()], "lr": 0.25},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.125, momentum=0.9, weight_decay=0.1)
+    with resolve("during", NAME)(runs.training(model, optimizer=optimizer)):
+        own = [(g["lr"], g["momentum"], g["weight_decay"]) for g in optimizer.param_groups[2:]]
+        shapes = [g["params"][0].shape for g in optimizer.param_groups[2:]]
+    assert own == [(0.125, 0.5, 0.0), (0.25, 0.9, 0.0)]
+    assert shapes == [model[0].weight.shape, model[4].weight.shape]
+    assert len(optimizer.param_groups) == 2
+
+
+def test_a_loop_may_zero_the_gradients_of_the_model_alone(runs: Any) -> None:
+    found = []
+    for whose in ("model", "optimizer"):
+        training = runs.training(runs.network())
+        with resolve("during", AT_ONCE)(training) as course:
+            for step, batch in zip(range(3), runs.batches(), strict=False):
+                getattr(training, whose).zero_grad()
+                runs.loss(training.model, batch).backward()
+                training.optimizer.step()
+                course.hook(step + 1, torch.zeros(()))
+            found.append(course.state())
+    assert all(torch.equal(found[0][key], value) for key, value in found[1].items())
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch._dynamo looks at it
+def test_a_compiled_model_has_the_same_noise_and_is_not_compiled_anew_for_it(runs: Any) -> None:
+    torch._dynamo.reset()
+    graphs: list[Any] = []
+    counts, weights = [], []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    for compiled in (False, True):
+        training = runs.training(runs.network())
+        called = torch.compile(training.model, backend=backend) if compiled else training.model
+        with resolve("during", AT_ONCE)(training) as course:
+            for step, batch in zip(range(6), runs.batches(), strict=False):
+                training.optimizer.zero_grad()
+                runs.loss(called, batch).backward()
+                training.optimizer.step()
+                course.hook(step + 1, torch.zeros(()))
+                counts.append(len(graphs))
+        weights.append([weight.detach() for weight in training.model.parameters()])
+    assert all(map(torch.equal, *weights))
+    assert 0 < counts[-4] == counts[-1]
+
+
 def test_adagrad_starts_its_sums_as_it_does_elsewhere() -> None:
     model = line(1.0, -0.5)
     adagrad = torch.optim.Adagrad(model.parameters(), lr=1.0, initial_accumulator_value=0.1)
@@ -353,14 +407,16 @@ def test_a_layer_that_is_never_called_is_named() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"strength": -1.0}, r"variational_dropout: strength -1\.0 is below 0"),
+        ({"strength": -1.0}, r"variational_dropout: strength -1\.0 is not at least 0"),
+        ({"strength": float("nan")}, "variational_dropout: strength nan is not at least 0"),
         ({"begin": 2, "end": 1}, "cannot rise from step 8 to step 4; choose 0 <= begin <= end"),
         ({"unit": "weeks"}, "unknown unit of variational_dropout 'weeks'"),
         (
             {"begin": 10, "end": 10, "unit": "steps"},
             "variational_dropout: begins at 10 steps, after",
         ),
-        ({"samples": 0}, "variational_dropout: samples 0 is not at least 1"),
+        ({"samples": 0}, "variational_dropout: samples 0 is not a count of at least 1"),
+        ({"samples": 2.5}, r"variational_dropout: samples 2\.5 is not a count of at least 1"),
     ],
 )
 def test_bad_settings_are_refused(runs: Any, settings: dict[str, Any], message: str) -> None:
