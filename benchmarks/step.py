@@ -31,6 +31,10 @@ def main() -> None:
     parser.add_argument("--compile", default="reduce-overhead", choices=COMPILING)
     parser.add_argument("--steps", type=int, default=300)
     given = parser.parse_args()
+    if given.steps < 20:
+        parser.error(
+            f"--steps {given.steps}: ten in a row are timed after the tenth, so at least 20"
+        )
     ways = [("float32", None), ("bfloat16", None), ("bfloat16", given.compile)]
     plain = 0.0
     for precision, mode in ways:

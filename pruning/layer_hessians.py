@@ -4,6 +4,7 @@ The squared error of a layer's outputs before the activation is quadratic in its
 Hessian is the second moment of what the layer reads: one block for all outputs, none between them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,13 +130,16 @@ def _layers(
     kinds: dict[int, str] = {}
     owning: dict[int, str] = {}
     for module in model.modules():
-        known = isinstance(module, _Owner) and not isinstance(module, _ConvTransposeNd)
-        for parameter in module.parameters(recurse=False):
+        # What a parametrization computes is no parameter, and to ask for it may change it.
+        own = dict(module.named_parameters(recurse=False))
+        for parameter in own.values():
             kinds.setdefault(id(parameter), type(module).__name__)
-            if known:
-                owning.setdefault(id(parameter), names[id(module.weight)])
-        if known:
-            owners.setdefault(names[id(module.weight)], []).append(module)  # type: ignore[arg-type]
+        known = isinstance(module, _Owner) and not isinstance(module, _ConvTransposeNd)
+        if known and "weight" in own:
+            weight = names[id(own["weight"])]
+            owners.setdefault(weight, []).append(module)  # type: ignore[arg-type]
+            for parameter in own.values():
+                owning.setdefault(id(parameter), weight)
     for name, given in params.items():
         if id(given) not in owning:
             kind = kinds.get(id(given), "no module")
@@ -144,12 +148,17 @@ def _layers(
                 "Conv layers: skip the layer"
             )
     wanted = dict.fromkeys(owning[id(given)] for given in params.values())
-    return {name: (owners[name], _bias(owners[name], names)) for name in wanted}
+    found = {name: _bias(layers, names) for name, layers in owners.items()}
+    counts = Counter(found.values())
+    return {
+        name: (owners[name], found[name] if counts[found[name]] == 1 else None) for name in wanted
+    }
 
 
 def _bias(owners: Iterable[_Owner], names: Mapping[int, str]) -> str | None:
     """Return the one bias of a layer: none where layers share a weight under several biases."""
-    found = {names[id(layer.bias)] if layer.bias is not None else None for layer in owners}
+    own = [dict(layer.named_parameters(recurse=False)).get("bias") for layer in owners]
+    found = {None if bias is None else names[id(bias)] for bias in own}
     return found.pop() if len(found) == 1 else None
 
 

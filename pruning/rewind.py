@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from pruning import masks as mask_tools
 from pruning.errors import PruningError
 
+COUNTS = ("step", "mu_product")
+"""What torch's optimizers count for a parameter, by the names under which they remember it."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -54,14 +57,18 @@ def restore(
     return snapshot.step
 
 
-def placed(value: Tensor, parameter: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+def placed(
+    value: Tensor, parameter: Tensor, optimizer: torch.optim.Optimizer, key: str = ""
+) -> Tensor:
     """Return a copy of a parameter's optimizer state, read from a file, where it belongs.
 
     That is with the parameter, but for the counts of steps that Adam and its kin keep on the CPU.
+    The state of a parameter that is a single number is told from them by its `key`.
     """
-    keys = ("fused", "capturable")  # under which the counts too are where the parameters are
-    together = any(group.get(key) for group in optimizer.param_groups for key in keys)
-    return value.to(parameter.device if value.ndim or together else value.device, copy=True)
+    flags = ("fused", "capturable")  # under which the counts too are where the parameters are
+    together = any(group.get(flag) for group in optimizer.param_groups for flag in flags)
+    count = not value.ndim and (parameter.ndim > 0 or key in COUNTS)
+    return value.to(value.device if count and not together else parameter.device, copy=True)
 
 
 def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -84,7 +91,7 @@ def _restore_optimizer(
         name, _, key = path.rpartition("/")
         if name not in params:
             raise PruningError(f"snapshot has optimizer state for {name!r}, the model does not")
-        optimizer.state[params[name]][key] = placed(value, params[name], optimizer)
+        optimizer.state[params[name]][key] = placed(value, params[name], optimizer, key)
 
 
 def _check(model: nn.Module, snapshot: Snapshot) -> None:

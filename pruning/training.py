@@ -73,7 +73,7 @@ def fit(
             _set_learning_rate(optimizer, lr(step))
         batch = _next(batches, step, steps)
         optimizer.zero_grad()
-        with _autocast(device, precision):
+        with _autocast(device, precision), _heeding_hooks(compile):
             value = _loss(loss, called, batch, step)
         waits = device != "cpu" and step + 1 < steps
         _check_finite(value, step, every=CHECK_EVERY if waits else 1)
@@ -171,6 +171,13 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def _autocast(device: str, precision: str) -> AbstractContextManager[Any]:
     dtype = PRECISIONS[precision]
     return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)
+
+
+def _heeding_hooks(compile: str | None) -> AbstractContextManager[Any]:
+    """Keep what was compiled of one model from another of its class that has other hooks."""
+    if compile is None:
+        return nullcontext()
+    return torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)  # type: ignore[no-any-return]
 
 
 def _check_finite(value: Tensor, step: int, *, every: int) -> None:

@@ -104,7 +104,7 @@ class Posterior:
         for path, value in self.training.saved("optimizer/").items():
             name, _, key = path.rpartition("/")
             variance = self.log_sigma2[name]
-            optimizer.state[variance][key] = placed(value, variance, optimizer)
+            optimizer.state[variance][key] = placed(value, variance, optimizer, key)
         if isinstance(optimizer, torch.optim.Adagrad):  # it alone makes its state beforehand
             begun = optimizer.defaults["initial_accumulator_value"]
             for variance in self.log_sigma2.values():

@@ -112,6 +112,12 @@ class Prune(Part):
                     f"coupled: {self.coupled} takes filters whole, {self.during['name']} chooses "
                     "single weights"
                 )
+            inputs = self.coupled == "whole" and self.granularity == "channel"
+            if self.compensation["name"] == "l_obs" and not inputs:
+                raise ValueError(
+                    f"coupled: {self.coupled} takes filters with their biases and norms, which "
+                    "leaves compensation: l_obs nothing to correct; use compensation: none"
+                )
             found = self.coupled, self.granularity, self.allocation, self.rounds, self.round_to
             export_params.check_coupling(*found)
         return self

@@ -11,8 +11,9 @@ from stages.reporting.summary import CONFIDENCE, DENSE
 Chosen = Mapping[str, tuple[int, str]]
 """By experiment: the round whose network it hands on, and the folder of that network."""
 
-ROUNDING = 0.5
-"""Points of sparsity by which pieces larger than a weight may miss what was asked for."""
+ROUNDING, OF_THE_REST = 0.5, 0.05
+"""Points of sparsity, and the share of what is to stay, by which pieces larger than a weight may
+miss what was asked for."""
 
 
 def markdown(
@@ -102,7 +103,7 @@ def _aim(params: Params, n: int, row: pd.Series) -> str:
     if target is not None:
         return f"With {target} left at most"
     asked, reached = 100 * row["target_sparsity"], 100 * row["sparsity"]
-    if abs(reached - asked) > ROUNDING:
+    if abs(reached - asked) > min(ROUNDING, OF_THE_REST * (100 - asked)):
         return f"At {reached:.2f} % sparsity (asked for: {asked:g} %)"
     return f"At {asked:g} % sparsity"
 

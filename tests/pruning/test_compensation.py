@@ -196,6 +196,33 @@ def test_a_weight_that_two_layers_share_answers_to_the_inputs_of_both():
     assert found["first.weight"].flatten().tolist() == pytest.approx([1, 9 / 8])
 
 
+def test_a_bias_that_layers_of_other_weights_share_stays_and_is_no_input():
+    torch.manual_seed(8)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].bias = model[0].bias
+    inputs = torch.randn(30, 4)
+    found = l_obs(model, prune(model, 0.5, allocation="layerwise"), evidence(inputs))
+    assert {*found} == {"0.weight", "1.weight"}
+    alone = nn.Linear(4, 4, bias=False)
+    alone.weight = model[0].weight
+    masks = {"weight": prune(model, 0.5, allocation="layerwise")["0.weight"]}
+    assert torch.equal(l_obs(alone, masks, evidence(inputs))["weight"], found["0.weight"])
+
+
+def test_a_layer_whose_weight_is_computed_is_no_hindrance_to_others():
+    computed = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2))
+    model, seen = nn.Sequential(line([[2.0, -3.0], [1.0, 0.0]]), computed), evidence(ROWS)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    masks = prune(model, 0.5, criterion="l_obs", evidence=seen, only=["0.*"])
+    assert {*l_obs(model, masks, seen)} == {"0.weight"}
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    with pytest.raises(
+        PruningError, match=r"layer '1\.\S*' belongs to \w+; it looks at the inputs"
+    ):
+        score(model, "l_obs", evidence=seen, only=["1.*"])
+
+
 def test_dead_inputs_cost_nothing_and_fail_nothing():
     layer = line([[2.0, 1.0, -3.0]])
     inputs = torch.cat([torch.zeros(2, 1), ROWS], 1)

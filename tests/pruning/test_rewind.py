@@ -211,6 +211,25 @@ def test_state_for_a_parameter_that_is_not_there_is_refused():
         restore(model, snapshot, optimizer=OPTIMIZERS["sgd"](model.parameters()))
 
 
+@pytest.mark.parametrize("kind", sorted(OPTIMIZERS.keys() - {"sgd"}))
+def test_state_goes_where_its_parameter_is_and_counts_of_steps_stay(kind):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.scale = nn.Parameter(torch.ones(2)), nn.Parameter(torch.tensor(1.0))
+
+    model, moved = Scaled(), Scaled().to("meta")
+    optimizer, other = (OPTIMIZERS[kind](each.parameters()) for each in (model, moved))
+    (model.weight.sum() * model.scale).backward()
+    optimizer.step()
+    snapshot = Snapshot(1, moved.state_dict(), capture(model, optimizer, 1).optimizer)
+    restore(moved, snapshot, optimizer=other)
+    assert {*other.state} == {*moved.parameters()}
+    for parameter in moved.parameters():
+        for key, value in other.state[parameter].items():
+            assert value.device.type == ("cpu" if key in ("step", "mu_product") else "meta")
+
+
 def test_an_optimizer_whose_state_is_no_tensor_is_refused():
     model = nn.Linear(2, 2)
     optimizer = OPTIMIZERS["sgd"](model.parameters())

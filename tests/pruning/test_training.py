@@ -308,6 +308,23 @@ def test_compiled_training_ends_where_the_other_does():
         torch.testing.assert_close(left, right)
 
 
+def test_what_was_compiled_of_one_model_leaves_the_hooks_of_another_alone():
+    def last(factor: float | None, compile: str | None) -> float:
+        torch.manual_seed(0)
+        model, losses = nn.Sequential(nn.Linear(1, 1)), []
+        if factor is not None:
+            model[0].register_forward_hook(lambda _, __, output: factor * output)
+        rest = {"compile": compile, "hooks": [lambda _, loss: losses.append(loss.item())]}
+        batches, optimizer = numbers(1.0), sgd(model)
+        fit(model, batches, optimizer, lambda network, x: network(x).sum(), steps=1, **rest)
+        return losses[0]
+
+    factors = (None, 2.0, 3.0, None)
+    plain = [last(factor, None) for factor in factors]
+    assert len(set(plain)) == 3
+    assert [last(factor, "default") for factor in factors] == pytest.approx(plain)
+
+
 def test_an_unknown_way_to_compile_tells_the_choices():
     model = nn.Linear(2, 1)
     with pytest.raises(PruningError, match="unknown way to compile 'fast'; choose from default, "):

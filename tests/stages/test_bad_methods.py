@@ -102,6 +102,11 @@ def test_a_network_without_what_a_method_needs(lenet, prune, told):
             {"finetune": {"weights": "rewound", "resume": "start"}},
             "prune.compensation: l_obs is lost under finetune.weights: rewound; use weights: final",
         ),
+        (
+            {"prune": {"coupled": "mean", "granularity": "filter"}},
+            "coupled: mean takes filters with their biases and norms, which leaves compensation: "
+            "l_obs nothing to correct; use compensation: none",
+        ),
         ({"prune": {"compensation": "obs"}}, "unknown compensation 'obs'; choose from l_obs, none"),
     ],
 )

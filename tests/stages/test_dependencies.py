@@ -53,6 +53,14 @@ def test_finetune_depends_on_what_chooses_masks_as_they_may_be_chosen_in_trainin
     assert code("finetune") >= code("prune") - before
 
 
+@pytest.mark.parametrize(
+    ("choices", "part"), [("allocation.py", "budgets.py"), ("during", "penalties.py")]
+)
+def test_what_depends_on_choices_depends_on_what_they_have_in_common(choices, part):
+    stages = {stage for stage in STAGES if f"pruning/{choices}" in code(stage)}
+    assert stages == {stage for stage in STAGES if f"pruning/{part}" in code(stage)} != set()
+
+
 @pytest.mark.parametrize("stage", ["export", "gains", "compare"])
 def test_what_chooses_among_the_rounds_depends_on_them(stage):
     assert "rounds" in STAGES[stage]["params"]

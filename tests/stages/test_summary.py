@@ -94,10 +94,19 @@ def study(tiny):
 def test_a_sparsity_that_training_made_is_told_beside_the_one_asked_for(study):
     table = results()
     table.loc[table["round"] == 1, "sparsity"] = [0.46, 0.47, 0.48, 0.5, 0.5, 0.5]
+    table.loc[table["round"] == 2, "sparsity"] = 0.804  # within rounding
     found = summary.summarise(table, study.control)
     text = report.markdown(study, found, {"row": (2, "work/row/round-2/tuned/fold-0")})
     assert "- At 47.00 % sparsity (asked for: 50 %) **row** is ahead with 92.00" in text
     assert "- At 80 % sparsity **row** is ahead" in text
+
+
+def test_the_sparser_a_network_is_to_be_the_less_may_it_miss_untold(study):
+    table = results()
+    table.loc[table["round"] == 2, ["target_sparsity", "sparsity"]] = 0.99, 0.987
+    found = summary.summarise(table, study.control)
+    text = report.markdown(study, found, {"row": (2, "work/row/round-2/tuned/fold-0")})
+    assert "- At 98.70 % sparsity (asked for: 99 %) **row** is ahead" in text
 
 
 def test_who_opens_the_report_alone_reads_what_was_done_and_what_came_out(study):
