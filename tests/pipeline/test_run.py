@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,15 @@ def test_dvc_finds_everything_up_to_date_and_so_does_a_second_run(twin):
 
 def stopped(study, signal_number: int) -> set[str]:
     """Run, stop once the first stage is done, and return which are done; nobody may be left."""
-    command = [sys.executable, "-m", "stages.run"]
-    process = subprocess.Popen(command, cwd=study.folder, stdout=subprocess.PIPE, text=True)
+    # What a shell starts in the background ignores it, and so would a child of the tests.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.run"],
+        cwd=study.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,
+    )
     said = ""
     for line in process.stdout:
         said += line
