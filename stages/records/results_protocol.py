@@ -101,7 +101,7 @@ def _runs(record: Record) -> str:
         + (f"; every MLflow run: [{RUNS}]({here}/{RUNS})." if record.runs else ".")
     ]
     if not record.runs:
-        lines.append("It ran with tracking off, so that MLflow holds no run of it.")
+        lines.append("Tracking was off where this was recorded, so no MLflow run is named.")
     own = [f"{name} `{run}`" for name, fold, run in record.runs if not fold]
     if own:
         lines.append(f"MLflow runs of the experiments: {', '.join(own)}.")

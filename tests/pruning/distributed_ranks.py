@@ -74,16 +74,21 @@ def noisy(model: nn.Module) -> dict[str, Tensor]:
     choice = {"name": "variational_dropout", "threshold": 3.0, "log_sigma2": -4.0}
     found = batches()[::-1]  # the first one cannot be halved
     with resolve("during", choice)(training) as course:
-        fit(
-            model,
-            iter(found),
-            optimizer,
-            distributed.shared(loss),
-            gradients=distributed.add_gradients,
-            steps=STEPS,
-            hooks=[course.hook],
-        )
+        shared_fit(model, found, optimizer, [course.hook])
         return course.state()
+
+
+def shared_fit(model, found, optimizer, hooks=()) -> None:
+    """Train on this rank's part of the batches."""
+    fit(
+        model,
+        iter(found),
+        optimizer,
+        distributed.shared(loss),
+        gradients=distributed.add_gradients,
+        steps=STEPS,
+        hooks=hooks,
+    )
 
 
 def refusal(tensors: dict[str, Tensor]) -> str:
@@ -101,14 +106,7 @@ def diverged() -> int:
     found[3][0][-1] = float("nan")  # in the last part of the batch
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     try:
-        fit(
-            model,
-            iter(found),
-            optimizer,
-            distributed.shared(loss),
-            gradients=distributed.add_gradients,
-            steps=STEPS,
-        )
+        shared_fit(model, found, optimizer)
     except Diverged as error:
         return error.step
     return -1

@@ -13,19 +13,9 @@ from pruning.during import Training
 from pruning.during.learning_compression import learning_compression
 from pruning.masks import dense
 from pruning.selection import keep_largest, kept_count
+from tests.pruning.during.vector import Vector
 
 BY_STEP = {"name": "learning_compression", "unit": "steps"}
-
-
-class Vector(nn.Module):
-    """Weights of which the gradient of their sum times x is x."""
-
-    def __init__(self, *weights: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weights))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.weight * x).sum()
 
 
 def largest(model: nn.Module, sparsity: float, *, allow_regrowth: bool) -> dict[str, Tensor]:

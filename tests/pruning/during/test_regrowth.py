@@ -6,13 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from pruning import PruningError, prune
 from pruning import masks as mask_tools
 from pruning.choices import resolve
 from pruning.during import Training
 from pruning.evidence import Evidence
+from tests.pruning.during.vector import Vector
 
 QUICK = [
     {"name": "rigl", "frequency": 1},
@@ -20,17 +21,6 @@ QUICK = [
     {"name": "set", "frequency": 1},
     {"name": "set", "frequency": 2, "unit": "steps"},
 ]
-
-
-class Vector(nn.Module):
-    """Weights whose gradient in the sum of weight times x is x."""
-
-    def __init__(self, *weights: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weights))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.weight * x).sum()
 
 
 def one_update(

@@ -15,19 +15,9 @@ from pruning.choices import resolve
 from pruning.during import Training
 from pruning.masks import dense
 from pruning.selection import keep_largest, kept_count
+from tests.pruning.during.vector import Vector
 
 EVERY_STEP = {"name": "splicing", "power": 0.0}
-
-
-class Vector(nn.Module):
-    """Four weights, so that the gradient of their sum times x is x."""
-
-    def __init__(self, *weights: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weights))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.weight * x).sum()
 
 
 def largest(model: nn.Module, sparsity: float, **_: Any) -> dict[str, Tensor]:
