@@ -6,6 +6,7 @@ nothing else has to be told.
 
 import ast
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -38,6 +39,9 @@ class Entry:
     settings: Mapping[str, Any]
     """The keyword-only parameters with their defaults: `...` where one must be given, its source
     text where it is neither a literal nor a constant of its module."""
+
+    traits: frozenset[str] = frozenset()
+    """What `pruning.traits.traits` says of it."""
 
     def load(self) -> Callable[..., Any]:
         """Return the function itself; this is where torch is imported."""
@@ -82,6 +86,24 @@ def check(axis: str, name: str, settings: Mapping[str, Any], *, where: str = "")
             raise unknown(f"setting of {axis} {name!r}", setting, choices, where)
 
 
+def traits_of(axis: str, name: str) -> frozenset[str]:
+    """Return what a choice says of itself (`pruning.traits`), from outside the package too.
+
+    The file of an outside module is found and read, not imported; one that cannot be says nothing.
+    """
+    if ":" not in name:
+        check(axis, name, {})
+        return entries(axis)[name].traits
+    module, _, attribute = name.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+        tree = ast.parse(Path(str(spec and spec.origin)).read_text(encoding="utf-8"))
+    except (ImportError, ValueError, OSError, SyntaxError):
+        return frozenset()
+    found = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    return next((_traits(node) for node in found if node.name == attribute), frozenset())
+
+
 def _outside(axis: str, name: str, where: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     origin = f"{where}: " if where else ""
@@ -118,7 +140,15 @@ def _entry(node: ast.FunctionDef, module: str, constants: Mapping[str, ast.expr]
         meaning=paragraphs[0].partition("\n")[0],
         source=" ".join(source.removeprefix("Source: ").split()),
         settings=settings,
+        traits=_traits(node),
     )
+
+
+def _traits(node: ast.FunctionDef) -> frozenset[str]:
+    calls = (each for each in node.decorator_list if isinstance(each, ast.Call))
+    said = (call.args for call in calls if ast.unparse(call.func).rpartition(".")[2] == "traits")
+    names = (each.value for args in said for each in args if isinstance(each, ast.Constant))
+    return frozenset(str(name) for name in names)
 
 
 def _constants(tree: ast.Module) -> dict[str, ast.expr]:

@@ -24,7 +24,9 @@ BatchNorm scales to zero (`slimming`). One protocol for all:
   `rigl`, `set` and `slimming` hold the sparsity of these; `gradual`, `rnn`, `soft`, `splicing`,
   `variational_dropout`, `trainable_threshold` and `learning_compression` choose masks themselves,
   on the way to `training.sparsity` where no threshold says what goes, so they are given the masks
-  of *before* this pruning: all True, or those of the round before.
+  of *before* this pruning: all True, or those of the round before. A method says by
+  `@traits("given", ...)` what the pipeline may rely on (`pruning.traits`); without, it is taken
+  for one that chooses masks itself.
 * Resuming: save `course.state()` with the checkpoint and give it back as `training.state` with the
   step as `training.start`. All randomness is drawn by (seed, purpose, step), so the run goes on as
   if it had not stopped.

@@ -11,8 +11,10 @@ from pruning.during import Course, Training
 from pruning.enforcement import enforced
 from pruning.errors import PruningError
 from pruning.timetable import Timetable, timetable
+from pruning.traits import traits
 
 
+@traits("exact")
 @contextmanager
 def gradual(
     training: Training,

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pruning import masks as mask_tools
 from pruning.during import Course, Training
 from pruning.enforcement import enforced
+from pruning.traits import traits
 
 
+@traits("given", "fixed", "exact")
 @contextmanager
 def hard(training: Training) -> Iterator[Course]:
     """The masks given, held: a pruned weight never comes back.
@@ -18,6 +20,7 @@ def hard(training: Training) -> Iterator[Course]:
         yield Course(held.masks)
 
 
+@traits("given", "fixed", "unmasked")
 @contextmanager
 def none(training: Training) -> Iterator[Course]:
     """Every weight trains, the pruned ones from zero; at the end nothing is pruned.

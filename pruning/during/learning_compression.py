@@ -12,9 +12,11 @@ from pruning.enforcement import enforced
 from pruning.errors import PruningError
 from pruning.penalties import penalised
 from pruning.timetable import Timetable, timetable
+from pruning.traits import traits
 from pruning.types import Masks
 
 
+@traits("exact")
 @contextmanager
 def learning_compression(
     training: Training,

@@ -14,12 +14,14 @@ from pruning.errors import PruningError, unknown
 from pruning.patterns import Setting, by_layer
 from pruning.threshold_ramp import ThresholdRamp
 from pruning.timetable import steps_in
+from pruning.traits import traits
 from pruning.types import Masks
 
 _Part: TypeAlias = tuple[str, slice]
 _POOLS = ("type", "layer", "gate")
 
 
+@traits("single")
 @contextmanager
 def rnn(
     training: Training,

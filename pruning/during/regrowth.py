@@ -14,11 +14,13 @@ from pruning.enforcement import enforced
 from pruning.errors import PruningError
 from pruning.selection import keep_largest
 from pruning.timetable import steps_in
+from pruning.traits import traits
 
 _Move: TypeAlias = Callable[[str, Tensor, Tensor, int], Tensor]
 """(layer, weight, mask, step) -> the layer's next mask."""
 
 
+@traits("given", "exact")
 @contextmanager
 def rigl(
     training: Training,
@@ -58,6 +60,7 @@ def rigl(
             yield course
 
 
+@traits("given", "exact")
 @contextmanager
 def set_(
     training: Training,

@@ -10,8 +10,10 @@ from pruning.during import Course, Training
 from pruning.enforcement import enforced
 from pruning.errors import PruningError
 from pruning.penalties import penalised
+from pruning.traits import traits
 
 
+@traits("given", "fixed", "exact")
 @contextmanager
 def slimming(
     training: Training, *, strength: float = 1e-4, scale: float | None = None

@@ -10,9 +10,11 @@ from pruning import masks as mask_tools
 from pruning.during import Course, Training
 from pruning.during.hidden import Hidden
 from pruning.errors import PruningError
+from pruning.traits import traits
 from pruning.types import Masks
 
 
+@traits("exact", "single")
 @contextmanager
 def splicing(
     training: Training,

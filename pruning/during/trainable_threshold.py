@@ -16,11 +16,13 @@ from pruning.during.hidden import Hidden
 from pruning.errors import PruningError
 from pruning.layouts import layouts
 from pruning.patterns import Setting, by_layer
+from pruning.traits import traits
 from pruning.types import Masks
 
 _THRESHOLD, _STATE = "threshold/", "threshold_state/"
 
 
+@traits("single")
 @contextmanager
 def trainable_threshold(
     training: Training,

@@ -16,8 +16,10 @@ from pruning.during._variational import divergence_slope
 from pruning.errors import PruningError
 from pruning.penalties import when_computed
 from pruning.timetable import Timetable, steps_in, timetable
+from pruning.traits import traits
 
 
+@traits("exact", "single")
 @contextmanager
 def variational_dropout(
     training: Training,

@@ -26,17 +26,6 @@ from stages.fold.samples import Samples
 from stages.params import Params, Prune
 from stages.params.export_params import Budget
 
-EXACT = (
-    "hard",
-    "rigl",
-    "set",
-    "gradual",
-    "splicing",
-    "learning_compression",
-    "variational_dropout",
-)
-"""What keeps, where it has a budget, exactly the number of weights that was asked for."""
-
 
 @dataclass(frozen=True)
 class Beginning:
@@ -146,10 +135,10 @@ def check_target(masks: Mapping[str, Tensor], goal: float | None, choices: Prune
     an exact number of pieces; a threshold, as an allocation or while the network trains, has no
     budget.
     """
-    allocation, during = choices.allocation, choices.during["name"]
+    allocation = choices.allocation
     slack = {"global": 0.5, "erk": 0.5, "layerwise": 0.5 * len(masks)}.get(allocation["name"])
     cuts = (choices.during.get("c"), choices.during.get("threshold"))
-    budgeted = during in EXACT and cuts == (None, None)
+    budgeted = choices.during_is("exact") and cuts == (None, None)
     exact = choices.granularity == "weight" and budgeted
     if goal is None or slack is None or len(allocation) > 1 or not exact:
         return

@@ -101,7 +101,7 @@ def dense_weights(experiment: str, fold: int) -> dict[str, Tensor]:
 
 def check_sparsity(masks: Mapping[str, Tensor], before: Mapping[str, Any], choices: Prune) -> None:
     """Refuse masks that recovery has moved away from the sparsity that was to be reached."""
-    if choices.during["name"] in ("none", "slimming"):
+    if choices.during_is("unmasked"):
         return
     if not before["stopped"]:
         check_target(masks, before["target_sparsity"], choices)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from stages.params import export_params, protocol
-from stages.params.methods import HOLDING, Round
+from stages.params.methods import Round, during_with
 
 if TYPE_CHECKING:
     from stages.params import Params
@@ -125,5 +125,5 @@ def _check_targets(params: "Params", name: str) -> None:
         raise ValueError(
             f"methods.{name}: round {budgets[0].n} asks for {budgets[0].target}; that takes "
             "filters that go whole before training: set prune.coupled to whole, sum, mean or max "
-            f"and prune.during to one of {', '.join(HOLDING)}"
+            f"and prune.during to one of {during_with('given')}"
         )

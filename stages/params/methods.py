@@ -4,18 +4,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from pruning import catalogue
 from stages.params import export_params, settings, signal_params
 from stages.params.parts import Count, Name, Part, Sparsity, choice
 from stages.params.training import LearningRate, Optimizer
 
-HOLDING = ("hard", "none", "rigl", "set", "slimming")
-"""What can happen during training that starts from masks which already are at the target."""
 
-FIXED = ("hard", "none", "slimming")
-"""What leaves the masks with which training starts as they are to its end."""
-
-SINGLE = ("splicing", "rnn", "trainable_threshold", "variational_dropout")
-"""What chooses single weights while the network trains."""
+def during_with(trait: str) -> str:
+    """Return the choices of `during` that have a trait (`pruning.traits`), in one line."""
+    found = catalogue.entries("during").items()
+    return ", ".join(name for name, entry in found if trait in entry.traits)
 
 
 class Round(Part):
@@ -86,7 +84,7 @@ class Prune(Part):
         if self.shuffle and self.in_training:
             raise ValueError(
                 f"shuffle: true needs masks that are there before training, and during: "
-                f"{self.during['name']} chooses them while it trains; use {', '.join(HOLDING)}"
+                f"{self.during['name']} chooses them while it trains; use {during_with('given')}"
             )
         return self
 
@@ -96,7 +94,7 @@ class Prune(Part):
             raise ValueError(
                 f"compensation: {self.compensation['name']} needs masks that are there before "
                 f"training, and during: {self.during['name']} chooses them while it trains; use "
-                f"{', '.join(HOLDING)}"
+                f"{during_with('given')}"
             )
         return self
 
@@ -107,7 +105,7 @@ class Prune(Part):
         if self.coupled is not None:
             if self.shuffle:
                 raise ValueError(f"coupled: {self.coupled} and shuffle: true exclude each other")
-            if self.during["name"] in SINGLE:
+            if self.during_is("single"):
                 raise ValueError(
                     f"coupled: {self.coupled} takes filters whole, {self.during['name']} chooses "
                     "single weights"
@@ -125,7 +123,11 @@ class Prune(Part):
     @property
     def in_training(self) -> bool:
         """Return whether the masks are chosen while the network trains, not before."""
-        return self.during["name"] not in HOLDING
+        return not self.during_is("given")
+
+    def during_is(self, trait: str) -> bool:
+        """Return whether what happens while the network trains has a trait (`pruning.traits`)."""
+        return trait in catalogue.traits_of("during", self.during["name"])
 
     @property
     def compensates(self) -> bool:
@@ -191,11 +193,11 @@ class Method(Part):
 
     @model_validator(mode="after")
     def _keeps_what_fits_the_masks(self) -> "Method":
-        during = self.prune.during["name"]
-        if self.finetune.keep == "best" and during not in FIXED:
+        if self.finetune.keep == "best" and not self.prune.during_is("fixed"):
             raise ValueError(
                 f"finetune.keep: best has the weights of an epoch before the last masks of "
-                f"prune.during: {during}; keep: last, or during: {', '.join(FIXED)}"
+                f"prune.during: {self.prune.during['name']}; keep: last, or during: "
+                f"{during_with('fixed')}"
             )
         return self
 

@@ -7,6 +7,7 @@ import pytest
 
 from pruning import catalogue
 from pruning.errors import PruningError
+from pruning.traits import traits
 
 ALL = [(axis, name) for axis in catalogue.AXES for name in catalogue.entries(axis)]
 
@@ -107,6 +108,30 @@ def test_a_function_of_another_package(tmp_path: Path, monkeypatch: pytest.Monke
         catalogue.find("criterion", "their_methods:worst", where="p")
     with pytest.raises(PruningError, match="p: criterion 'their_methods:value' is a int, not a fu"):
         catalogue.find("criterion", "their_methods:value", where="p")
+
+
+def test_what_a_choice_says_of_itself_is_read_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert catalogue.traits_of("during", "rigl") == {"given", "exact"}
+    assert catalogue.traits_of("during", "soft") == frozenset()
+    (tmp_path / "their_during.py").write_text(
+        "from pruning.traits import traits\nraise ImportError\n"
+        "@traits('given', 'fixed')\n@contextmanager\ndef pinned(training): yield\n"
+        "@other('given')\ndef plain(training): yield\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert catalogue.traits_of("during", "their_during:pinned") == {"given", "fixed"}
+    for name in ("their_during:plain", "their_during:missing", "no_such_module:f", ".x:f", "sys:f"):
+        assert catalogue.traits_of("during", name) == frozenset()
+    with pytest.raises(PruningError, match="unknown during 'hope'"):
+        catalogue.traits_of("during", "hope")
+
+
+def test_a_trait_that_there_is_not_is_refused():
+    traits("given", "exact")
+    with pytest.raises(PruningError, match="unknown trait 'holding'; choose from given, fixed, ex"):
+        traits("holding")
 
 
 @pytest.mark.parametrize("name", ["no_such_module:f", ":f", "os:", ".relative:f", "os.path.x:f"])

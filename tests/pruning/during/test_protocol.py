@@ -27,7 +27,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "trainable_threshold": {"alpha": 0.05},
     "variational_dropout": {"threshold": None},
 }
-HOLDS = ("hard", "rigl", "set", "slimming")
+TRAITS = {name: entry.traits for name, entry in catalogue.entries("during").items()}
+HOLDS = [name for name, found in TRAITS.items() if "given" in found and "unmasked" not in found]
 ZERO_AT: dict[str, Any] = {
     "none": lambda step: False,  # noqa: ARG005
     "soft": lambda step: step % 3 == 0,
@@ -90,6 +91,21 @@ def test_no_pruned_weight_shows_at_any_step(
     expected = {"none": (0.0, 0.0), "rnn": (0.2, 0.9), "trainable_threshold": (0.05, 0.99)}
     least, most = expected.get(method, (0.59, 0.61))
     assert least <= mask_tools.sparsity(course.masks) <= most
+
+
+@pytest.mark.parametrize("method", sorted(QUICK))
+def test_what_a_method_says_of_itself_is_true(runs: Any, method: str) -> None:
+    model = runs.network()
+    training = start(runs, method, model)
+    seen = []
+    course = runs.run(training, {"name": method} | QUICK[method], lambda _, c: seen.append(c.masks))
+    weights = sum(mask.numel() for mask in course.masks.values())
+    if "exact" in TRAITS[method]:
+        assert mask_tools.kept(course.masks) == round(0.4 * weights)
+    if "unmasked" in TRAITS[method]:
+        assert mask_tools.kept(course.masks) == weights
+    moved = any(not torch.equal(m[name], seen[0][name]) for m in seen for name in m)
+    assert moved == ("fixed" not in TRAITS[method])
 
 
 @pytest.mark.parametrize("method", sorted(QUICK))
