@@ -96,7 +96,9 @@ def layer_hessians(
         for layer in owners
     ]
     try:
-        with undisturbed(model, evidence.generator), named(origin[1], model, axis=origin[0]):
+        doing = "score" if origin[0] == "criterion" else "correct"
+        naming = named(origin[1], model, axis=origin[0], doing=doing)
+        with undisturbed(model, evidence.generator), naming:
             for batch in first_batches(evidence, origin[1], limit, axis=origin[0]):
                 with torch.no_grad():
                     evidence.run(model, batch)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from math import cos, pi
 
+from pruning.errors import PruningError
+
 
 def constant(epoch: float, epochs: float) -> float:
     """The base rate throughout.
@@ -46,6 +48,10 @@ def linear(epoch: float, epochs: float, *, hold: float = 0.0, final: float = 0.0
 
     >>> [linear(e, 200, hold=0.5) for e in (0, 100, 150, 200)]
     [1.0, 1.0, 0.5, 0.0]
+
+    Raises `PruningError` for a `hold` outside [0, 1].
     """
+    if not 0 <= hold <= 1:
+        raise PruningError(f"learning rate 'linear': hold {hold} is no share of the run, 0 to 1")
     left = min(max(1 - epoch / epochs, 0.0) / (1 - hold), 1.0) if hold < 1 else 1.0
     return final + (1 - final) * left

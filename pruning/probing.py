@@ -67,7 +67,9 @@ def undisturbed(
 
 
 @contextmanager
-def named(method: str, model: nn.Module, *, axis: str = "criterion") -> Iterator[None]:
+def named(
+    method: str, model: nn.Module, *, axis: str = "criterion", doing: str = "score"
+) -> Iterator[None]:
     """Tell a failure inside the model in one line that names the method and the model."""
     try:
         yield
@@ -76,7 +78,7 @@ def named(method: str, model: nn.Module, *, axis: str = "criterion") -> Iterator
     except (RuntimeError, ValueError, TypeError) as error:
         reason = first_line(error)
         kind = type(model).__name__
-        raise PruningError(f"{axis} {method!r} cannot score {kind}: {reason}") from error
+        raise PruningError(f"{axis} {method!r} cannot {doing} {kind}: {reason}") from error
 
 
 def gradients(

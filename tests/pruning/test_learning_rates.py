@@ -1,12 +1,12 @@
 """How the learning rate moves: factors of the base rate by epoch."""
 
-from math import cos, pi
+from math import cos, nan, pi
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruning import catalogue
+from pruning import PruningError, catalogue
 from pruning.learning_rates import constant, cosine, linear, multistep
 
 EPOCHS = st.floats(0, 200)
@@ -46,6 +46,12 @@ def test_linear_by_hand():
 
 def test_linear_that_holds_to_the_end_never_falls():
     assert [linear(e, 10, hold=1.0) for e in (0, 9.99, 10)] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("hold", [-0.1, 1.5, nan])
+def test_linear_that_holds_for_no_share_of_the_run_is_refused(hold):
+    with pytest.raises(PruningError, match=f"linear': hold {hold} is no share of the run, 0 to 1"):
+        linear(3, 10, hold=hold)
 
 
 @given(EPOCHS, EPOCHS)
