@@ -21,7 +21,7 @@ from stages.tracking.records import (
     summary,
     upstream,
 )
-from stages.tracking.store import Store
+from stages.tracking.store import Store, lock
 from stages.tracking.write import write, write_file, write_params, write_tables
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _log_content(
     points = metrics + curves(courses, record.level)
     write(store, run, metrics=points, tags=_tags(record, found))
     _log_files(store, record, run, base, files)
-    _log_data(store, record, run)
+    log_data(store, record, run)
 
 
 def _log_params(store: Store, record: Record, run: Any) -> None:
@@ -138,7 +138,7 @@ def _log_files(
     write_tables(store, run, tables)
 
 
-def _log_data(store: Store, record: Record, run: Any) -> None:
+def log_data(store: Store, record: Record, run: Any) -> None:
     """Log the data set as the run's input, by the key of the folder that prepare made."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -149,7 +149,8 @@ def _log_data(store: Store, record: Record, run: Any) -> None:
             path = json.dumps({"uri": source.folder.relative_to(store.home).as_posix()})
             data = Dataset(str(name or "data"), source.key[:36], "local", path)
             context = [InputTag("mlflow.data.context", "training")]
-            store.client.log_inputs(run.info.run_id, [DatasetInput(data, context)])
+            with lock(store.home):  # two at once would both make the data set
+                store.client.log_inputs(run.info.run_id, [DatasetInput(data, context)])
 
 
 def _log_summary(store: Store, record: Record, parent: Any) -> None:

@@ -369,6 +369,37 @@ print(*[os.wait()[1] for _ in range(4)])
             assert [step for step, _ in history(fresh, run, "sparsity")] == list(range(1, 5))
 
 
+def test_four_processes_may_name_the_same_new_data_at_once(study, client, run_python):
+    run = client.create_run(client.create_experiment("digits"))
+    for n in range(20):
+        study.write(f"data-{n}", f"{n}" * 32, stage="prepare")
+        study.write(f"work-{n}", "w" * 64, (f"data-{n}",), stage="pretrain")
+    code = f"""
+import mlflow, multiprocessing, os
+from pathlib import Path
+from stages.tracking.log import log_data
+from stages.tracking.records import read
+from stages.tracking.store import connect
+begin = multiprocessing.get_context("fork").Barrier(4)
+def work():
+    store = connect(Path.cwd(), "digits", timeout=10, retries=1)
+    run = store.client.get_run({run.info.run_id!r})
+    for n in range(20):
+        record = read(Path(f"work-{{n}}").resolve())
+        begin.wait(30)
+        log_data(store, record, run)
+for n in range(4):
+    if os.fork() == 0:
+        work()
+        os._exit(0)
+print(*[os.wait()[1] for _ in range(4)])
+"""
+    done = run_python(code)
+    assert (done.stdout, done.stderr) == ("0 0 0 0\n", "")
+    inputs = client.get_run(run.info.run_id).inputs.dataset_inputs
+    assert {each.dataset.digest for each in inputs} == {(f"{n}" * 32)[:36] for n in range(20)}
+
+
 def test_switched_off_mlflow_is_never_imported(study, run_python):
     folder = study.prepared()
     code = (
