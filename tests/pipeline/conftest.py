@@ -1,6 +1,7 @@
 """A real study in a folder of its own: real DVC, real MLflow, real processes, few steps."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -141,8 +143,20 @@ def finished(tmp_path_factory) -> Study:
 
     That `dvc repro` leaves the same bytes is asked of the README's study.
     """
-    study = new_study(tmp_path_factory.mktemp("study") / "small", SMALL)
-    study.executed = study.ran("--jobs", "2")  # type: ignore[attr-defined]
+    own = tmp_path_factory.mktemp("study")
+    # One of the processes of a test run makes it; each has a copy, as tests change theirs.
+    several = "PYTEST_XDIST_WORKER" in os.environ
+    made = tmp_path_factory.getbasetemp().parent / "finished" if several else own
+    executed = made / "executed.json"
+    with FileLock(f"{made}.lock"):
+        if not executed.is_file():
+            shutil.rmtree(made / "small", ignore_errors=True)
+            ran = new_study(made / "small", SMALL).ran("--jobs", "2")
+            executed.write_text(json.dumps(sorted(ran)))
+    study = Study(own / "small")
+    if several:
+        shutil.copytree(made / "small", study.folder, symlinks=True)
+    study.executed = set(json.loads(executed.read_text()))  # type: ignore[attr-defined]
     return study
 
 

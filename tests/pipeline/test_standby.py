@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
@@ -120,10 +121,16 @@ def test_two_stages_share_a_standby_and_leave_the_same_bytes(finished, conductor
     assert digest(finished.folder / "results") == before
 
 
-def test_a_standby_has_neither_a_thread_nor_an_accelerator_when_it_forks(conductor):
+def test_a_standby_has_no_second_thread_when_it_forks(conductor):
     assert conductor.run(*EVALUATE, "1") == (0, "", "")
     (standby,) = conductor.standbys()
     assert len(list(Path(f"/proc/{standby}/task").iterdir())) == 1
+
+
+@pytest.mark.skipif(find_library("cuda") is None, reason="no driver to load")
+def test_a_standby_has_not_loaded_the_accelerator_s_driver_when_it_forks(conductor):
+    assert conductor.run(*EVALUATE, "1") == (0, "", "")
+    (standby,) = conductor.standbys()
     assert "libcuda.so" not in Path(f"/proc/{standby}/maps").read_text()
 
 
