@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stages.params import Params
     from stages.tracking.listing import Run
 
-PAUSE = 1800
+PAUSE = 3600
 """Seconds in which nothing was finished from which on a study is taken to have rested."""
 
 Out = Annotated[Path, typer.Option(help="The folder to write.")]
@@ -120,7 +120,8 @@ def _seconds(runs: "list[Run]") -> int:
     from stages.files import REPORTS
 
     folders = [Path("work"), Path("results"), REPORTS]
-    written = [path for folder in folders for path in folder.rglob("manifest.json")]
+    # Every file: folds are written one by one, and a stage of theirs may take hours.
+    written = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     times = [time for run in runs for time in run.times]
     return round(active([*times, *(path.stat().st_mtime for path in written)]))
 
@@ -128,8 +129,8 @@ def _seconds(runs: "list[Run]") -> int:
 def active(times: Iterable[float]) -> float:
     """Return the seconds between the first and the last of `times` without the long pauses.
 
-    >>> active([0, 100, 1200, 5000, 5010])
-    1210
+    >>> active([0, 100, 3200, 7000, 7010])
+    3210
     """
     ordered = sorted(times)
     gaps = [after - before for before, after in pairwise(ordered)]

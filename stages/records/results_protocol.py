@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.literature import beside_report
+from stages.literature.lookup import bracket
 from stages.literature.verdict import summarise
 from stages.params.protocol import Protocol
 from stages.records import claims, results_claims
@@ -81,13 +82,20 @@ def _run(record: Record) -> str:
 
 
 def _accuracies(record: Record) -> str:
-    """Return mean and sd of test accuracy, a line a round, a column an experiment."""
+    """Return mean and sd of test accuracy, a line a round, a column an experiment.
+
+    Whoever is not at the sparsity of the round says at which.
+    """
     results: Any = record.results
     lines = []
     for n, group in results.groupby("round"):
-        line = {"round": str(n), "sparsity": percent(group["sparsity"].mean())}
+        wanted = group["target_sparsity"].dropna()
+        sparsity = float(wanted.iloc[0]) if len(wanted) else group["sparsity"].mean()
+        line = {"round": str(n), "sparsity": percent(sparsity)}
         for name, mine in group.groupby("experiment", sort=False):
-            line[str(name)] = mean_sd(summarise(list(100 * mine["test_accuracy"])))
+            own = mine["sparsity"].mean()
+            at = "" if bracket([own], sparsity) else f" at {percent(own)}"
+            line[str(name)] = mean_sd(summarise(list(100 * mine["test_accuracy"]))) + at
         lines.append(line)
     dense, *rest = lines
     told = f"Dense: {dense.get('dense', '-')} %. Test accuracy in %, mean ± sd:"
