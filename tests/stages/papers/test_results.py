@@ -73,6 +73,16 @@ def test_the_page_of_a_record(papers):
     assert len((out.parent / "results" / "snip.csv").read_text().splitlines()) > 30
 
 
+def test_who_is_not_at_the_sparsity_of_its_round_says_at_which(made, tmp_path):
+    names = ["snip", "threshold"]
+    found = made.folds({"snip": [SNIP, SNIP], "threshold": [SNIP, SNIP]})
+    found.loc[(found["experiment"] == "threshold") & (found["round"] == 2), "sparsity"] = 0.9853
+    made.record(tmp_path / "papers" / "snip", made.params(experiments=names), found)
+    text = write(tmp_path / "papers")[1].read_text()
+    assert cells(text, "1       | 95 %")[2:] == ["98.40 ± 0.10", "98.40 ± 0.10"]
+    assert cells(text, "2       | 98 %")[2:] == ["98.40 ± 0.10", "98.40 ± 0.10 at 98.53 %"]
+
+
 def test_the_same_records_give_the_same_bytes(papers):
     _, out = write(papers)
     first = [path.read_bytes() for path in (out, *sorted((out.parent / "results").iterdir()))]
