@@ -71,3 +71,16 @@ def test_a_preset_is_a_row_in_which_settings_may_be_changed():
     assert (row.criterion["name"], row.granularity) == ("fpgm", "filter")
     assert row.allocation["ratios"]["layer1.*.conv1.weight"] == 0.6
     assert not row.has_budget
+
+
+def test_a_method_from_outside_starts_from_given_masks_if_it_says_so(tmp_path, monkeypatch):
+    (tmp_path / "their_training.py").write_text(
+        "from pruning.traits import traits\n"
+        "@traits('given', 'fixed')\ndef pinned(training): ...\ndef plain(training): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pinned = Prune.model_validate({"during": "their_training:pinned", "shuffle": True})
+    assert not pinned.in_training
+    assert Prune.model_validate({"during": "their_training:plain"}).in_training
+    with pytest.raises(ValueError, match="chooses them while it trains; use hard, none, rigl, set"):
+        Prune.model_validate({"during": "their_training:plain", "shuffle": True})
