@@ -80,7 +80,7 @@ def lines(axis: str | None = None) -> list[str]:
     """Return the list; refuse an axis that there is not."""
     from pruning.errors import unknown
 
-    known = [*CATALOGUED, *(name for name, _ in NAMED), "preset"]
+    known = [*CATALOGUED, *(name for name, _ in NAMED), "trait", "preset"]
     if axis is not None and axis not in known:
         raise unknown("axis", axis, known)
     return [line for name, part in _parts() if axis in (None, name) for line in [*part, ""]]
@@ -90,6 +90,7 @@ def _parts() -> Iterator[tuple[str, list[str]]]:
     """Yield each axis with its lines."""
     from pruning import catalogue
     from pruning.presets import PRESETS
+    from pruning.traits import DURING
 
     for axis, question in CATALOGUED.items():
         entries = catalogue.entries(axis).items()
@@ -97,6 +98,7 @@ def _parts() -> Iterator[tuple[str, list[str]]]:
         yield axis, [f"{axis}: {question}", *found, "  or package.module:function"]
     for (axis, question), choices in NAMED.items():
         yield axis, [f"{axis}: {question}", *(f"  {n}  {text}" for n, text in choices.items())]
+    yield "trait", ["trait: what holds of a choice?", *(f"  {n}  {t}" for n, t in DURING.items())]
     presets = [f"  {name}  {_row(row)}" for name, row in PRESETS.items()]
     yield "preset", ["preset: which published row of `prune`?", *presets]
 
@@ -106,6 +108,8 @@ def _entry(name: str, entry: "Entry") -> list[str]:
     found = [f"  {name}  {entry.meaning}"]
     if entry.source:
         found.append(f"      source: {entry.source}")
+    if entry.traits:
+        found.append(f"      traits: {', '.join(sorted(entry.traits))}")
     if entry.settings:
         given = ", ".join(f"{key}: {_shown(value)}" for key, value in entry.settings.items())
         found.append(f"      settings: {given}")

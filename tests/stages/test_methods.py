@@ -42,8 +42,13 @@ def test_settings_are_told_as_they_are_written():
     )
 
 
+def test_what_a_choice_says_of_itself_is_told_with_its_meaning():
+    assert "      traits: exact, given" in methods.lines("during")
+    assert "  exact  ends, where it has a budget, with" in "\n".join(methods.lines("trait"))
+
+
 def test_one_axis_or_a_refusal():
-    assert sum(line.endswith("?") for line in methods.lines()) == len(catalogue.AXES) + 6
+    assert sum(line.endswith("?") for line in methods.lines()) == len(catalogue.AXES) + 7
     assert sum(line.endswith("?") for line in methods.lines("during")) == 1
     with pytest.raises(PruningError, match="unknown axis 'criteria'; choose from criterion"):
         methods.lines("criteria")
