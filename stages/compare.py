@@ -8,6 +8,7 @@ from stages.command import PARAMS, ParamsFile, application, torch_stage
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor, nn
 
     from stages.params import Params
     from stages.tracking import Tracker
@@ -71,12 +72,17 @@ def log(tracker: "Tracker", inputs: list[Path], networks: list[Path]) -> None:
     from functools import partial
 
     from stages.files import REPORTS
-    from stages.fold.models import with_example
 
     for folder in [*inputs, REPORTS]:
         tracker.log(folder)
     for network in networks:
-        tracker.log_model(network, partial(with_example, network))
+        tracker.log_model(network, partial(_with_example, network))
+
+
+def _with_example(network: Path) -> "tuple[nn.Module, Tensor]":
+    from stages.fold.models import with_example  # torch, for a network that MLflow does not have
+
+    return with_example(network)
 
 
 def _network(results: "pd.DataFrame", experiment: str, n: int) -> Path:

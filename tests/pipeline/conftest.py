@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,10 +140,10 @@ def new_study(folder: Path, params: dict) -> Study:
 def finished(tmp_path_factory) -> Study:
     """Return a study that was run from nothing, by `stages.run`: it starts few processes.
 
-    That `dvc repro` leaves the same bytes is asked of the README's study.
+    It is only looked at. That `dvc repro` leaves the same bytes is asked of the README's study.
     """
     own = tmp_path_factory.mktemp("study")
-    # One of the processes of a test run makes it; each has a copy, as tests change theirs.
+    # One of the processes of a test run makes it; each has a copy, as commands lock their folder.
     several = "PYTEST_XDIST_WORKER" in os.environ
     made = tmp_path_factory.getbasetemp().parent / "finished" if several else own
     executed = made / "executed.json"
@@ -161,24 +160,11 @@ def finished(tmp_path_factory) -> Study:
 
 
 @pytest.fixture
-def edited(finished: Study) -> Iterator[Study]:
-    """Return the finished study; put its params.yaml back after the test."""
-    before = (finished.folder / "params.yaml").read_text()
-    yield finished
-    (finished.folder / "params.yaml").write_text(before)
-
-
-@pytest.fixture
-def study(finished: Study, edited: Study) -> Iterator[Study]:
-    """Return the finished study; put all of it back after the test, from DVC's cache."""
-    before, lock = _files(finished), (finished.folder / "dvc.lock").read_bytes()
-    params = (finished.folder / "params.yaml").read_text()
-    yield edited
-    (finished.folder / "params.yaml").write_text(params)
-    finished.repro()
-    for path in _files(finished) - before:  # outputs of stages that the test added
-        path.unlink()
-    (finished.folder / "dvc.lock").write_bytes(lock)
+def study(finished: Study, tmp_path: Path) -> Study:
+    """Return a copy of the finished study, for a test to change."""
+    folder = tmp_path / "study" / "small"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    return Study(folder)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -196,7 +182,3 @@ def same(one: Study, other: Study) -> None:
         assert digest(one.folder / name) == digest(other.folder / name), name
     lock = (one.folder / "dvc.lock").read_text()
     assert lock == (other.folder / "dvc.lock").read_text()
-
-
-def _files(study: Study) -> set[Path]:
-    return {p for name in OUTPUTS for p in (study.folder / name).rglob("*") if p.is_file()}

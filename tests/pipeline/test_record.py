@@ -1,7 +1,6 @@
 """The record of a real study: what git keeps of it."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -13,61 +12,48 @@ from stages.params.protocol import Protocol
 from stages.records import recorded
 
 
-@pytest.fixture
-def record(finished):
-    """Return a function that writes the record of the finished study."""
-    yield lambda check=True: finished.stage("record", check=check)
-    shutil.rmtree(finished.folder / "record", ignore_errors=True)
-
-
-def test_a_record_holds_what_every_network_reached_and_where(finished, record):
-    assert record().stdout == "wrote record: 2 experiments, 0 MLflow runs\n"
-    found = recorded.read(finished.folder)
+def test_a_record_holds_what_every_network_reached_and_where(study):
+    assert study.stage("record").stdout == "wrote record: 2 experiments, 0 MLflow runs\n"
+    found = recorded.read(study.folder)
     networks = found.results
     assert len(networks) == (1 + 2 * 2) * 2  # dense, two experiments of two rounds, two folds each
-    reports = pd.read_csv(finished.folder / "reports" / "folds.csv")
+    reports = pd.read_csv(study.folder / "reports" / "folds.csv")
     assert list(networks["test_accuracy"]) == list(reports["test_accuracy"])
     assert list(networks["seed"]) == list(networks["fold"])
-    history = finished.folder / "work" / "at-once" / "round-2" / "tuned" / "fold-1" / "history.csv"
+    history = study.folder / "work" / "at-once" / "round-2" / "tuned" / "fold-1" / "history.csv"
     losses = pd.read_csv(history).query("split == 'validation'").set_index("step")["loss"]
     last = networks.query("experiment == 'at-once' and round == 2 and fold == 1").iloc[0]
     assert last["lowest_loss_step"] == losses.idxmin()
     assert not found.changed
-    assert found.facts["reports"] in (finished.folder / "dvc.lock").read_text()
+    assert found.facts["reports"] in (study.folder / "dvc.lock").read_text()
     assert found.facts["machine"]["device"] == "cpu"
     assert 1 < found.facts["seconds"] < 1800
-    folder = finished.folder / "record"
+    folder = study.folder / "record"
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    record()
+    study.stage("record")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     assert set(first) == {"params.yaml", "results.csv", "runs.csv", "record.json"}
 
 
-def test_reports_that_dvc_does_not_know_are_refused(finished, record):
-    path = finished.folder / "reports" / "folds.csv"
+def test_reports_that_dvc_does_not_know_are_refused(study):
+    path = study.folder / "reports" / "folds.csv"
     kept = path.read_bytes()
-    try:
-        path.unlink()  # DVC may have linked it to its cache
-        path.write_bytes(kept.replace(b"at-once", b"at-Once"))
-        done = record(check=False)
-        assert done.returncode == 2
-        assert done.stderr == "error: reports are not what dvc.lock holds; run `dvc repro` first\n"
-    finally:
-        path.write_bytes(kept)
+    path.unlink()  # DVC may have linked it to its cache
+    path.write_bytes(kept.replace(b"at-once", b"at-Once"))
+    done = study.stage("record", check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: reports are not what dvc.lock holds; run `dvc repro` first\n"
 
 
-def test_reports_older_than_the_results_are_refused(finished, record):
-    path = finished.folder / "results" / "at-once" / "round-1" / "manifest.json"
+def test_reports_older_than_the_results_are_refused(study):
+    path = study.folder / "results" / "at-once" / "round-1" / "manifest.json"
     kept = path.read_bytes()
-    try:
-        path.unlink()
-        path.write_text(json.dumps({**json.loads(kept), "key": "another"}))
-        done = record(check=False)
-        assert done.returncode == 2
-        assert "results/at-once/round-1 is newer than reports" in done.stderr
-        assert not (finished.folder / "record").exists()
-    finally:
-        path.write_bytes(kept)
+    path.unlink()
+    path.write_text(json.dumps({**json.loads(kept), "key": "another"}))
+    done = study.stage("record", check=False)
+    assert done.returncode == 2
+    assert "results/at-once/round-1 is newer than reports" in done.stderr
+    assert not (study.folder / "record").exists()
 
 
 @pytest.mark.parametrize("papers", [None, Protocol(dataset="MNIST", model="LeNet-300-100")])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pandas as pd
 import pytest
@@ -66,3 +67,10 @@ def test_every_picture_of_the_report_is_there(finished):
     assert pictures == ["accuracy.png", "iterative.png", "layers.png"]
     for name in pictures:
         assert (reports / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_that_is_not_tracked_imports_no_torch(study):
+    done = study.run(sys.executable, "-X", "importtime", "-m", "stages.compare")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "matplotlib" in imported
+    assert "torch" not in imported

@@ -1,6 +1,5 @@
 """`python -m stages.run`: what a change reruns, stops, failures; all of it as `dvc repro` does."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,16 +11,8 @@ import pytest
 
 from stages.engine.calls import parsed
 
-from .conftest import DONE, Study
+from .conftest import DONE
 from .test_caching import FINETUNE_AND_EVALUATE
-
-
-@pytest.fixture(scope="module")
-def twin(tmp_path_factory, finished):
-    """Return a copy of the finished study."""
-    folder = tmp_path_factory.mktemp("run") / "small"
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    return Study(folder)
 
 
 def faster(params):
@@ -40,9 +31,9 @@ def at_work(folder: Path) -> list[int]:
     return found
 
 
-def test_dvc_finds_everything_up_to_date_and_so_does_a_second_run(twin):
-    assert "up to date" in twin.run("dvc", "status").stdout
-    assert twin.ran() == set()
+def test_dvc_finds_everything_up_to_date_and_so_does_a_second_run(study):
+    assert "up to date" in study.run("dvc", "status").stdout
+    assert study.ran() == set()
 
 
 def stopped(study, signal_number: int) -> set[str]:
@@ -72,28 +63,26 @@ def stopped(study, signal_number: int) -> set[str]:
     return set(DONE.findall(said))
 
 
-def test_a_change_reruns_what_repro_reruns_each_once_however_often_it_is_stopped(twin):
-    lock = (twin.folder / "dvc.lock").read_bytes()
-    before = (twin.folder / "params.yaml").read_text()
-    twin.params(faster)
-    parts = [stopped(twin, signal.SIGINT), stopped(twin, signal.SIGKILL), twin.ran()]
+def test_a_change_reruns_what_repro_reruns_each_once_however_often_it_is_stopped(study):
+    lock = (study.folder / "dvc.lock").read_bytes()
+    before = (study.folder / "params.yaml").read_text()
+    study.params(faster)
+    parts = [stopped(study, signal.SIGINT), stopped(study, signal.SIGKILL), study.ran()]
     assert set.union(*parts) == FINETUNE_AND_EVALUATE | {"compare"}
     assert sum(map(len, parts)) == len(FINETUNE_AND_EVALUATE) + 1
-    assert "up to date" in twin.run("dvc", "status").stdout
-    (twin.folder / "params.yaml").write_text(before)
-    assert twin.ran() == set()  # all of it is in the cache
-    assert (twin.folder / "dvc.lock").read_bytes() == lock
+    assert "up to date" in study.run("dvc", "status").stdout
+    (study.folder / "params.yaml").write_text(before)
+    assert study.ran() == set()  # all of it is in the cache
+    assert (study.folder / "dvc.lock").read_bytes() == lock
 
 
-def test_a_stage_that_fails_is_named_and_the_others_are_done(twin):
-    before = (twin.folder / "params.yaml").read_text()
-
+def test_a_stage_that_fails_is_named_and_the_others_are_done(study):
     def diverging(params):
         params["methods"]["at-once"]["finetune"]["learning_rate"]["base"] = 1e30
         params["methods"]["step-by-step"]["prune"]["allocation"] = "layerwise"
 
-    twin.params(diverging)
-    done = twin.stage("run", check=False)
+    study.params(diverging)
+    done = study.stage("run", check=False)
     assert done.returncode == 2
     assert "the loss became" in done.stdout
     assert done.stderr.splitlines()[-1] == (
@@ -102,42 +91,34 @@ def test_a_stage_that_fails_is_named_and_the_others_are_done(twin):
     )
     assert "Traceback" not in done.stdout + done.stderr
     assert "finetune@step-by-step-round1" in DONE.findall(done.stdout)
-    (twin.folder / "params.yaml").write_text(before)
-    twin.ran()
 
 
-def test_a_source_that_changes_while_stages_run_is_not_written_down(twin, tmp_path):
-    before = (twin.folder / "params.yaml").read_text()
-    code = twin.folder / "stages" / "finetune.py"
+def test_a_source_that_changes_while_stages_run_is_not_written_down(study, tmp_path):
+    code = study.folder / "stages" / "finetune.py"
     source = code.read_text()
-    twin.params(faster)  # from the run cache, were the source as it was
+    study.params(faster)
     code.write_text(source + "\n# new\n")
     command = [sys.executable, "-m", "stages.run", "finetune@at-once-round0"]
     output = tmp_path / "output"
     with output.open("w") as file:
-        process = subprocess.Popen(command, cwd=twin.folder, stdout=file, stderr=file)
-        while process.poll() is None and len(at_work(twin.folder)) < 2:  # the workers' process
+        process = subprocess.Popen(command, cwd=study.folder, stdout=file, stderr=file)
+        while process.poll() is None and len(at_work(study.folder)) < 2:  # the workers' process
             time.sleep(0.01)
         code.write_text(source + "\n# newer\n")
         assert process.wait() == 2
     assert "finetune.py changed meanwhile; nothing of it is kept, run again" in output.read_text()
-    code.write_text(source)
-    (twin.folder / "params.yaml").write_text(before)
-    twin.ran()
 
 
-def test_bad_params_are_refused_before_dvc_touches_anything(twin):
-    before = (twin.folder / "params.yaml").read_text()
-    twin.params(lambda params: params["rounds"][0].update(sparsity=1.5))
-    done = twin.stage("run", check=False)
+def test_bad_params_are_refused_before_dvc_touches_anything(study):
+    study.params(lambda params: params["rounds"][0].update(sparsity=1.5))
+    done = study.stage("run", check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: params.yaml: rounds.0.sparsity: 1.5")
     assert done.stderr.count("\n") == 1
-    (twin.folder / "params.yaml").write_text(before)
 
 
-def test_an_unknown_target_is_one_line(twin):
-    done = twin.stage("run", "finetune@nobody", check=False)
+def test_an_unknown_target_is_one_line(study):
+    done = study.stage("run", "finetune@nobody", check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "finetune@nobody" in done.stderr

@@ -8,8 +8,8 @@ NAMES = ["$(touch pwned); touch pwned", "../../victim", "{victim}"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_is_a_command_or_a_path_does_nothing_but_end_dvc(edited, name):
-    study, victim = edited, edited.folder.parent / "victim"
+def test_a_name_that_is_a_command_or_a_path_does_nothing_but_end_dvc(study, name):
+    victim = study.folder.parent / "victim"
     for part in ("round-0/tuned", "round-1/tuned", "round-1/pruned"):
         (victim / part).mkdir(parents=True, exist_ok=True)
         (victim / part / "precious").write_text("mine")
