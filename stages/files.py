@@ -19,11 +19,18 @@ REPORTS = Path("reports")
 RESUME = Path("work/.resume")
 CHECKED = Path("work/checked.json")
 GIVEN = Path("work/given")
+OWN_CODE = Path("work/own_code")
+TRAINING_CODE = Path("work/own_code.json")
 
 
 def given(number: int) -> Path:
     """Return the output of the checkpoint stage."""
     return GIVEN / f"checkpoint-{number}"
+
+
+def code_of(experiment: str) -> Path:
+    """Return the file that says which of one's own code an experiment uses."""
+    return Path("work") / experiment / "own_code.json"
 
 
 def start_of(experiment: str) -> Path:

@@ -19,12 +19,13 @@ NETWORK = ("network.json", "weights.safetensors", "masks.safetensors")
 def snapshot(experiment: Experiment, fold: Fold = None, params: ParamsFile = PARAMS) -> None:
     """Lay out an experiment's round 0: the dense network and the rewind point of every fold."""
     with one_line_errors():
-        from stages import groups
-        from stages.files import DENSE, Manifest, output, start_of
+        from stages import groups, own_code
+        from stages.files import DENSE, Manifest, code_of, output, start_of
         from stages.params import read
 
         study = read(params)
-        rewind = study.method(experiment).rewind
+        method = study.method(experiment)
+        rewind = method.rewind
         replicates = range(study.cross_validation.replicates)
         group = groups.of_experiment(study, experiment)
         manifest = Manifest(
@@ -33,6 +34,8 @@ def snapshot(experiment: Experiment, fold: Fold = None, params: ParamsFile = PAR
         with output(start_of(experiment), manifest, fold) as folder:
             for replicate in replicates if fold is None else [fold]:
                 lay_out(DENSE / f"fold-{replicate}", folder / f"fold-{replicate}", rewind)
+        uses = [part.model_dump() for part in (method, study.model, study.training)]
+        own_code.note(uses, study.own_code, code_of(experiment))
         print(f"{experiment}: starts from the dense network, rewinds to {describe(rewind)}")
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ import pruning
 import stages
 from pruning.folders import whole
 from stages.files import RESUME, Manifest
+from stages.params.own_code import named
 
 FINISHED = "finished"
 """Where the folds that were done lie, beside the checkpoints of those that were not."""
@@ -23,8 +23,9 @@ def folder_of(manifest: Manifest) -> Path:
     """Return where the work on an output is kept: of its settings, its inputs and this code."""
     name = f"{manifest.stage}-{manifest.experiment}-round-{manifest.round}"
     facts = json.dumps(manifest.facts(), sort_keys=True)
-    named = sorted(set(re.findall(r'"([A-Za-z_][\w.]*):\w+"', facts)))
-    made_by = hashlib.sha256(f"{facts} {code(named)} {state(manifest.inputs)}".encode())
+    made_by = hashlib.sha256(
+        f"{facts} {code(sorted(named(manifest.facts())))} {state(manifest.inputs)}".encode()
+    )
     return RESUME / f"{name}-{made_by.hexdigest()[:16]}"
 
 

@@ -9,6 +9,7 @@ from pruning.errors import PruningError
 from stages.params import consistency, export_params, protocol
 from stages.params.explain import explain
 from stages.params.methods import Control, Finetune, Method, Prune, Round
+from stages.params.own_code import OwnFile
 from stages.params.parts import Name, Part
 from stages.params.training import CrossValidation, Data, ModelSpec, Snapshots, Training
 from stages.params.yaml_file import read_mapping
@@ -37,6 +38,8 @@ class Params(Part):
     export: list[Name] = []
     exporting: export_params.Exporting = export_params.Exporting()
     checkpoints: list[export_params.Checkpoint] = []
+    own_code: list[OwnFile] = []
+    """Files beside params.yaml whose functions it names, for DVC to see when they change."""
     tracking: bool = True
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 3
     papers: protocol.Protocol | None = None

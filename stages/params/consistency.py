@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from stages.params import export_params, protocol
+from stages.params import export_params, own_code, protocol
 from stages.params.methods import Round, during_with
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def check(params: "Params") -> None:
         params.cross_validation.replicates,
         [*params.snapshots.steps, *params.snapshots.epochs],
     )
+    own_code.check(params)
     if params.papers is not None:
         protocol.check(params.papers, params.experiments, params.data.name)
 

@@ -10,7 +10,10 @@ from stages.params import settings
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What DVC may put into commands and paths."""
 
-RESERVED = ("dense", "gains", "given", "checked.json", "sparsity", "sensitivity")
+RESERVED = (
+    *("dense", "gains", "given", "checked.json", "own_code", "own_code.json"),
+    *("sparsity", "sensitivity"),
+)
 """Names in work/ and results/, and of a column, that the pipeline uses beside the experiments'."""
 
 

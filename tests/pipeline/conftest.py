@@ -65,6 +65,7 @@ SMALL = {
     "export": [],
     "exporting": {},
     "checkpoints": [],
+    "own_code": [],
 }
 
 
@@ -140,7 +141,8 @@ def new_study(folder: Path, params: dict) -> Study:
 def finished(tmp_path_factory) -> Study:
     """Return a study that was run from nothing, by `stages.run`: it starts few processes.
 
-    It is only looked at. That `dvc repro` leaves the same bytes is asked of the README's study.
+    What a test does in it leaves the same bytes: whoever changes it takes a copy, `study`. That
+    `dvc repro` leaves them too is asked of the README's study.
     """
     own = tmp_path_factory.mktemp("study")
     # One of the processes of a test run makes it; each has a copy, as commands lock their folder.

@@ -64,6 +64,7 @@ def test_a_criterion_of_ones_own_that_goes_wrong_is_told_in_one_line(study):
 
     def name_it(params):
         params["methods"]["at-once"]["prune"]["criterion"] = "my_criterion:scores"
+        params["own_code"] = ["my_criterion.py"]
 
     kept = study.folder / "work" / "at-once" / "round-1" / "pruned" / "manifest.json"
     content = kept.read_bytes()

@@ -12,7 +12,7 @@ FINETUNE_AND_EVALUATE = {
 
 
 def test_from_nothing_every_stage_runs_once(finished):
-    assert len(finished.executed) == 4 + 2 + 3 * 4 + 1
+    assert len(finished.executed) == 5 + 2 + 3 * 4 + 1
     assert "prune@step-by-step-round1" in finished.executed
     assert "prune-one-shot@at-once-round1" in finished.executed
 
@@ -40,6 +40,40 @@ def test_an_added_round_runs_alone(study):
     # `check` reads the names and numbers that DVC puts into commands; its output does not change.
     assert study.ran() == {f"{stage}-round2" for stage in stages} | {"compare", "check"}
     assert "up to date" in study.run("dvc", "status").stdout
+
+
+CRITERION = """
+from my_signs import SIGN
+
+def scores(model, params, evidence):
+    return {name: SIGN * weight.detach().abs() for name, weight in params.items()}
+"""
+
+
+def test_an_edit_of_code_of_ones_own_reruns_what_uses_it_and_nothing_else(study):
+    (study.folder / "my_criterion.py").write_text(CRITERION)
+    (study.folder / "my_signs.py").write_text("SIGN = 1\n")
+    first = study.folder / "work" / "at-once" / "round-1" / "pruned"
+    magnitude = digest(first)
+
+    def name_it(params):
+        params["methods"]["at-once"]["prune"]["criterion"] = "my_criterion:scores"
+        params["own_code"] = ["my_criterion.py", "my_signs.py"]
+
+    study.params(name_it)
+    (target, beside) = ("prune-one-shot@at-once-round0", "prune@step-by-step-round0")
+    snapshots = {"snapshot@step-by-step", "snapshot@at-once"}
+    listed = {"check", "own-code@my_criterion.py", "own-code@my_signs.py", "training-code"}
+    assert study.repro(target, beside) == listed | snapshots | {target}
+    assert digest(first)["fold-0/masks.safetensors"] == magnitude["fold-0/masks.safetensors"]
+    (study.folder / "my_signs.py").write_text("SIGN = -1\n")
+    seen = {"own-code@my_signs.py", "training-code"} | snapshots
+    assert study.ran(target, beside) == seen | {target}
+    assert digest(first)["fold-0/masks.safetensors"] != magnitude["fold-0/masks.safetensors"]
+    said = study.run("dvc", "status").stdout
+    assert "finetune@at-once-round1:" in said  # all of its rounds, and nobody else's
+    assert "step-by-step" not in said
+    assert "pretrain" not in said
 
 
 def test_a_deleted_output_is_restored_from_the_cache(study):

@@ -20,6 +20,7 @@ def failed(tmp_path_factory):
     """Return a study whose pretraining diverges, after it has."""
     training = {**SMALL["training"], "learning_rate": {"base": 0.05, "name": "rates:exploding"}}
     params = {**SMALL, "training": training, "tracking": True, "study": "failing"}
+    params["own_code"] = ["rates.py"]
     study = new_study(tmp_path_factory.mktemp("failing") / "study", params)
     (study.folder / "rates.py").write_text(RATE)
     study.stage("prepare", PRUNING_TRACKING="off")

@@ -108,6 +108,7 @@ def test_adding_a_criterion_is_one_function(reproduced):
     def choose(params):
         row = params["methods"]["iterative-magnitude"]["prune"]
         row["criterion"] = {"name": "my_criteria:smallest_first_layer", "power": 2.0}
+        params["own_code"] = ["my_criteria.py"]
 
     before = (reproduced.folder / "params.yaml").read_text()
     reproduced.params(choose)
