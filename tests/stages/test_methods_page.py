@@ -23,7 +23,10 @@ SLIMMED = {**TRAINING, "during": {"name": "slimming", "strength": 0.0001, "scale
 NETWORKS: dict[str, dict[str, Any]] = {
     "default": {},
     "slimmed": {"training": SLIMMED},
-    "preresnet": {"model": {"factory": "tests.stages.networks:preresnet"}},
+    "preresnet": {
+        "model": {"factory": "tests.stages.networks:preresnet"},
+        "own_code": ["tests/stages/networks.py"],
+    },
     "rows": {"model": {"factory": "my_networks:RowLSTM", "width": 8, "hidden": 12}},
     "resnet56": {
         "data": {"name": "digits", "limit": 120},
