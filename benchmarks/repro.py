@@ -31,6 +31,7 @@ TORCH = (
 )
 IMPORTS = {
     "check": "import stages.params",
+    "training": "import stages.params, stages.files",
     "prepare": "import stages.params, pruning.datasets, sklearn.datasets",
     "pretrain": TORCH,
     "snapshot": "import stages.params, stages.files",
@@ -42,7 +43,7 @@ IMPORTS = {
         "stages.reporting.report, stages.tracking"
     ),
 }
-ALONE = ("check", "snapshot")
+ALONE = ("check", "training", "snapshot")
 """The stages that need no torch, nor therefore the standby."""
 
 WARM = """
