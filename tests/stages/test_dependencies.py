@@ -61,6 +61,15 @@ def test_what_depends_on_choices_depends_on_what_they_have_in_common(choices, pa
     assert stages == {stage for stage in STAGES if f"pruning/{part}" in code(stage)} != set()
 
 
+def test_who_notes_the_code_of_ones_own_depends_on_what_may_name_it():
+    """Or DVC's run cache would give a row back what the code of that name made at another time."""
+    assert {"model", "training"} <= set(STAGES["training-code"]["params"])
+    assert "methods.${item.experiment}.prune" in STAGES["snapshot"]["params"]
+    for stage in ("training-code", "snapshot"):
+        assert {"stages/own_code.py", "stages/params/own_code.py"} <= code(stage)
+        assert "work/own_code" in STAGES[stage]["deps"]
+
+
 @pytest.mark.parametrize("stage", ["export", "gains", "compare"])
 def test_what_chooses_among_the_rounds_depends_on_them(stage):
     assert "rounds" in STAGES[stage]["params"]
