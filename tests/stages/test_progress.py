@@ -19,7 +19,7 @@ from stages.engine import workers
 ROOT = Path(__file__).parents[2]
 
 WORK = """
-import os, signal, time
+import os, signal, sys, time
 import tqdm  # which on a busy machine takes as long as the steps
 from stages.engine import workers
 workers.LINE_EVERY = 0.3
@@ -32,7 +32,8 @@ def task(fold, report):
         os.kill(os.getpid(), signal.SIGKILL)
     if fold == 1 and FAILS:
         raise ValueError("fold 1 is broken")
-    print(f"fold {fold} done", flush=True)
+    sys.stdout.write(f"fold {fold} done\\n")  # in one piece: print writes two where unbuffered
+    sys.stdout.flush()
 
 workers.each_fold(task, [0, 1], label="finetune row round 1")
 """
