@@ -10,7 +10,7 @@ STUDY ?= .
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml pruning/_clearing.c
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -40,4 +40,4 @@ sync: $(INSTALLED) ## log into MLflow whatever its store lacks
 	$(BIN)/python -m stages.sync
 
 clean: ## forget the virtual environment; results stay
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info pruning/*.so

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -11,6 +12,11 @@ from torch.utils.hooks import RemovableHandle
 from pruning import masks as mask_tools
 from pruning.errors import PruningError
 from pruning.types import Masks
+
+try:
+    from pruning import _clearing
+except ImportError:  # installed where there was no C compiler
+    _clearing = None  # type: ignore[assignment]
 
 ZERO_PRESERVING = (
     torch.optim.SGD,
@@ -26,6 +32,9 @@ Under these, masked gradients are enough once weights and state are clean, weigh
 which makes enforcement three times cheaper. Not so Adagrad (its state may start above zero),
 Adafactor, LBFGS or Muon (they mix weights): what is not listed is cleaned after every step.
 """
+
+SMALL = 1 << 20
+"""Weights of a layer up to which one compiled loop is faster than torch on several threads."""
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -128,8 +137,29 @@ def clear(value: Tensor, kept: Tensor) -> None:
 
 
 def _masking(kept: Tensor) -> Callable[[Tensor], None]:
+    """Return the hook that zeroes what `kept` does not keep of a gradient that has arrived."""
+
     def mask_gradient(parameter: Tensor) -> None:
         if parameter.grad is not None:
             clear(parameter.grad, kept)
 
-    return mask_gradient
+    if _clearing is None or not kept.is_cpu or kept.dtype != torch.int32 or kept.numel() > SMALL:
+        return mask_gradient
+    clear_at, count, strides = _clearing.clear, kept.numel(), kept.stride()
+    in_memory = kept.as_strided((count,), (1,)).numpy()  # its order, whatever the strides are
+    packed = torch.from_numpy(np.packbits(in_memory != 0, bitorder="little"))
+
+    def mask_small_gradient(parameter: Tensor) -> None:
+        gradient = parameter.grad
+        if (
+            type(gradient) is Tensor
+            and gradient.is_cpu
+            and gradient.dtype is torch.float32
+            and gradient.stride() == strides
+            and not gradient.requires_grad  # autograd is to see what changes a recorded one
+        ):
+            clear_at(gradient.data_ptr(), packed.data_ptr(), count)
+        else:
+            mask_gradient(parameter)
+
+    return mask_small_gradient

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pruning import PruningError, enforced, fit, prune
+from pruning import PruningError, enforced, enforcement, fit, prune
 from pruning import masks as mask_tools
 from pruning.enforcement import bits
 
@@ -188,6 +188,63 @@ def test_bits_are_an_exact_mask(dtype: torch.dtype) -> None:
     assert value.tolist() == [1.5, 0.0, 0.0, 0.0, -0.0]
     with pytest.raises(PruningError, match="complex64"):
         bits(torch.ones(2, dtype=torch.bool), torch.ones(2, dtype=torch.complex64))
+
+
+ODD = st.sampled_from([1.5, -2.5, float("nan"), float("inf"), float("-inf"), -0.0])
+
+compiled = pytest.mark.skipif(
+    enforcement._clearing is None, reason="there was no C compiler when this was installed"
+)
+
+
+@compiled
+@settings(max_examples=60, deadline=None)
+@given(values=st.lists(st.tuples(ODD, st.booleans()), max_size=70))
+def test_the_compiled_mask_gives_the_bits_of_the_bitwise_and(values: list[Any]) -> None:
+    gradient = torch.tensor([value for value, _ in values])
+    kept = bits(torch.tensor([keep for _, keep in values], dtype=torch.bool), gradient)
+    weight = nn.Parameter(torch.zeros(len(values)))
+    weight.grad = gradient.clone()
+    enforcement._masking(kept)(weight)
+    assert torch.equal(weight.grad.view(torch.int32), gradient.view(torch.int32) & kept)
+
+
+def transposed(weight: nn.Parameter) -> Tensor:  # noqa: ARG001
+    return torch.full((6, 4), torch.inf).t()
+
+
+def of_a_graph(weight: nn.Parameter) -> Tensor:
+    return weight * torch.inf
+
+
+@compiled
+@pytest.mark.parametrize("arrived", [transposed, of_a_graph])
+def test_gradients_that_the_compiled_mask_does_not_fit(
+    arrived: Callable[[nn.Parameter], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = nn.Parameter(torch.ones(4, 6))
+    mask = torch.arange(24).view(4, 6) % 3 == 0
+    monkeypatch.setattr(enforcement._clearing, "clear", None)
+    hook = enforcement._masking(bits(mask, weight))
+    weight.grad = arrived(weight)
+    hook(weight)
+    assert torch.equal(weight.grad.isinf(), mask)
+    assert not weight.grad[~mask].any()
+
+
+def test_without_a_compiler_a_network_trains_to_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def trained() -> list[Tensor]:
+        model = network().to(memory_format=torch.channels_last)
+        optimizer = OPTIMIZERS["sgd"](model.parameters())
+        with enforced(model, optimizer, random_masks(model, 0.5, seed=6)):
+            fit(model, batches(), optimizer, loss, steps=3)
+        return list(model.parameters())
+
+    here = trained()
+    monkeypatch.setattr(enforcement, "_clearing", None)
+    assert all(map(torch.equal, here, trained()))
 
 
 def test_channels_last_weights_and_gradients() -> None:
