@@ -21,18 +21,26 @@ def results(papers: Protocols = Path("papers"), out: Page = Path("docs/results.m
     """Write the page that sets every recorded protocol beside the published rows."""
     with one_line_errors():
         from stages.literature.published import load
-        from stages.records import results_counts, results_page
 
         rows, records = load(), read_all(papers)
-        ran = {each.name: results_page.compare(each, rows) for each in records if each.facts}
-        counts = results_counts.section(papers / "counts.csv")
-        text = results_page.page(records, ran, rows, papers, counts)
+        ran, text = compose(records, rows, papers)
         folder = out.with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
         for name, compared in ran.items():
             write(compared, rows, folder / name)
         out.write_text(text, encoding="utf-8")
         print(f"wrote {out}: {len(ran)} of {len(records)} protocols were run")
+
+
+def compose(
+    records: "list[Record]", rows: "pd.DataFrame", papers: Path
+) -> "tuple[dict[str, Compared], str]":
+    """Return the protocols that were run beside the published rows, by name, and the page."""
+    from stages.records import results_counts, results_page
+
+    ran = {each.name: results_page.compare(each, rows) for each in records if each.facts}
+    counts = results_counts.section(papers / "counts.csv")
+    return ran, results_page.page(records, ran, rows, papers, counts)
 
 
 def read_all(papers: Path) -> "list[Record]":

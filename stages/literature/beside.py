@@ -72,10 +72,12 @@ def beside(results: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     check(results)
+    theirs: list[Any] = list(rows.itertuples())
     lines: list[dict[str, Any]] = []
     for _, group in results.groupby(SERIES, sort=False):
         first, folds = group.iloc[0], by_fold(group)
-        lines += [_line(first, folds, row) for row in rows.itertuples() if alike(first, row)]
+        dataset, model = first["dataset"], first["model"]
+        lines += [_line(first, folds, row) for row in theirs if alike(dataset, model, row)]
     return pd.DataFrame(lines, columns=list(TABLE))
 
 
@@ -89,7 +91,7 @@ def reached(results: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
     kept = [
         not math.isnan(row.pruned_acc)
         and any(
-            alike(first, row)
+            alike(first["dataset"], first["model"], row)
             and first["sparsity_kind"] == row.sparsity_kind
             and at(folds, row.sparsity)
             for first, folds in groups
@@ -99,11 +101,11 @@ def reached(results: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
     return rows[pd.Series(kept, index=rows.index, dtype=bool)]
 
 
-def alike(ours: Any, row: Any) -> bool:
+def alike(dataset: str, model: str, row: Any) -> bool:
     """Whether a row has our dataset (or its published pixels) and a net of our net's name."""
-    recoded = plain(ours.dataset) == plain(row.dataset) + RECODED
-    same_data = recoded or plain(ours.dataset) == plain(row.dataset)
-    return same_data and base(canonical(ours.model, [row.model])) == base(row.model)
+    ours, theirs = plain(dataset), plain(row.dataset)
+    same_data = ours in (theirs, theirs + RECODED)
+    return same_data and base(canonical(model, [row.model])) == base(row.model)
 
 
 def _line(first: Any, networks: list[Networks], row: Any) -> dict[str, Any]:

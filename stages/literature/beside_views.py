@@ -74,7 +74,9 @@ def picture(results: "pd.DataFrame", rows: "pd.DataFrame") -> "Figure":
 def _drawn(ours: Any, row: Any, drops: bool) -> bool:
     figure = row.pruned_acc - (row.baseline_acc if drops else 0)
     numbers = math.isfinite(figure) and math.isfinite(row.sparsity)
-    return numbers and alike(ours, row) and ours.sparsity_kind == row.sparsity_kind
+    return (
+        numbers and alike(ours.dataset, ours.model, row) and ours.sparsity_kind == row.sparsity_kind
+    )
 
 
 def _draw_theirs(axes: "Axes", rows: list[Any], drops: bool) -> None:

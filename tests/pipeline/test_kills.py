@@ -12,7 +12,7 @@ from .conftest import environment
 
 TARGET = "finetune@at-once-round0"
 OUTPUT = "work/at-once/round-1"
-EPOCHS = {signal.SIGKILL: 70, signal.SIGTERM: 71}  # unlike each other, or DVC's cache has both
+EPOCHS = {signal.SIGKILL: 30, signal.SIGTERM: 31}  # unlike each other, or DVC's cache has both
 SHELLS = {signal.SIGKILL: "/bin/sh", signal.SIGTERM: "/bin/bash"}  # one forks for a last command
 
 
