@@ -27,7 +27,7 @@ def finetune(
 ) -> None:
     """Train a round's pruned network again, its masks enforced."""
     with torch_stage():
-        from stages import groups
+        from stages import groups, own_code
         from stages.engine import folds, parallel
         from stages.files import PREPARED, Manifest, pruned, start_of, tuned
         from stages.params import read
@@ -40,6 +40,7 @@ def finetune(
             "rewind": method.rewind,
             "training": study.training.model_dump(),
         }
+        own_code.check_noted(settings["finetune"], study.own_code, experiment)
         manifest = Manifest(
             study=study.study,
             stage="finetune",

@@ -1,7 +1,7 @@
 """Show DVC the code of one's own that params.yaml lists, so that an edit reruns what uses it."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,14 +37,43 @@ def copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def note(settings: Any, listed: Iterable[str], path: Path) -> None:
+def note(settings: Any, listed: Sequence[str], path: Path) -> None:
     """Write which of the listed files `settings` use, and the hash of each, to `path`."""
     import hashlib
 
-    from pruning.errors import PruningError
     from pruning.facts import write_json
     from stages.files import OWN_CODE
-    from stages.params.own_code import used
+
+    files = used(settings, listed)
+    found = {file: hashlib.sha256((OWN_CODE / file).read_bytes()).hexdigest() for file in files}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, found)
+
+
+def check_noted(settings: Any, listed: Sequence[str], experiment: str) -> None:
+    """Refuse settings that use a listed file which the experiment's snapshot was noted without.
+
+    Its note is what DVC goes by: from its run cache it could give back what an older version of
+    the file made. Only settings that a snapshot does not depend on can be ahead of it.
+    """
+    from pruning.errors import PruningError
+    from pruning.facts import read_json
+    from stages.files import code_of
+
+    noted = read_json(code_of(experiment)) if code_of(experiment).is_file() else {}
+    for file in used(settings, listed):
+        if file not in noted:
+            raise PruningError(
+                f"{code_of(experiment)}: without {file}, which {experiment} names by now; "
+                f"run `dvc repro --force --single-item snapshot@{experiment}` first"
+            )
+
+
+def used(settings: Any, listed: Sequence[str]) -> list[str]:
+    """Return which of the listed files `settings` use; refuse where one was not copied."""
+    from pruning.errors import PruningError
+    from stages.files import OWN_CODE
+    from stages.params import own_code
 
     missing = [file for file in listed if not (OWN_CODE / file).is_file()]
     if missing:
@@ -52,10 +81,7 @@ def note(settings: Any, listed: Iterable[str], path: Path) -> None:
             f"{OWN_CODE / missing[0]}: not there; run `dvc repro` or "
             f"`python -m stages.own_code --file {missing[0]}` first"
         )
-    files = used(settings, list(listed), OWN_CODE)
-    found = {file: hashlib.sha256((OWN_CODE / file).read_bytes()).hexdigest() for file in files}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, found)
+    return own_code.used(settings, listed, OWN_CODE)
 
 
 app = application(own_code)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pruning.errors import PruningError
-from stages import check, files, own_code, snapshot
+from stages import check, files, finetune, own_code, snapshot
 from stages.params import own_code as listing
 
 CRITERION = {"criterion": {"name": "mine.scores:by_size", "power": 2}}
@@ -114,6 +114,28 @@ def test_the_dense_network_and_each_experiment_have_what_they_use_of_it(mine, mo
     assert {
         file for file, digest in noted(files.code_of("row")).items() if digest != first[file]
     } == {"my_scores.py"}
+
+
+def test_training_refuses_a_file_that_was_not_noted_for_dvc(mine, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(mine.home)
+    (mine.home / "tuning.py").write_text("def rate(epoch, epochs): return 1.0\n")
+    listed = ["my_scores.py", "tuning.py"]
+    study = mine.params(ROW, own_code=listed)
+    for file in listed:
+        own_code.own_code(file)
+    own_code.note(ROW, listed, files.code_of("row"))
+    own_code.check_noted(study.method("row").finetune.model_dump(), listed, "row")
+    tuned = {"learning_rate": {"base": 0.1, "name": "tuning:rate"}}
+    mine.params({**ROW, "finetune": tuned}, own_code=listed)
+    with pytest.raises(SystemExit) as ended:
+        finetune.finetune("row", 1)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: work/row/own_code.json: without tuning.py, which row names by now; run "
+        "`dvc repro --force --single-item snapshot@row` first\n"
+    )
+    own_code.note([ROW, tuned], listed, files.code_of("row"))
+    own_code.check_noted(tuned, listed, "row")
 
 
 def test_a_file_that_is_listed_and_not_there_is_told_before_anything_runs(tiny, capsys):
