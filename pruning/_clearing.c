@@ -59,6 +59,8 @@ static PyObject *clear(PyObject *module, PyObject *const *given, Py_ssize_t argu
     const Py_ssize_t count = PyLong_AsSsize_t(given[2]);
     if (PyErr_Occurred())
         return NULL;
+    if (count > 0 && (values == NULL || kept == NULL)) /* a tensor may stand for zeros without any */
+        return PyErr_Format(PyExc_ValueError, "clear was given no memory");
     clear_best(values, kept, count);
     Py_RETURN_NONE;
 }

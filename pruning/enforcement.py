@@ -145,7 +145,7 @@ def _masking(kept: Tensor) -> Callable[[Tensor], None]:
 
     if _clearing is None or not kept.is_cpu or kept.dtype != torch.int32 or kept.numel() > SMALL:
         return mask_gradient
-    clear_at, count, strides = _clearing.clear, kept.numel(), kept.stride()
+    clear_at, count, shape, strides = _clearing.clear, kept.numel(), kept.shape, kept.stride()
     in_memory = kept.as_strided((count,), (1,)).numpy()  # its order, whatever the strides are
     packed = torch.from_numpy(np.packbits(in_memory != 0, bitorder="little"))
 
@@ -155,6 +155,7 @@ def _masking(kept: Tensor) -> Callable[[Tensor], None]:
             type(gradient) is Tensor
             and gradient.is_cpu
             and gradient.dtype is torch.float32
+            and gradient.shape == shape
             and gradient.stride() == strides
             and not gradient.requires_grad  # autograd is to see what changes a recorded one
         ):

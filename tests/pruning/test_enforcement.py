@@ -232,6 +232,25 @@ def test_gradients_that_the_compiled_mask_does_not_fit(
     assert not weight.grad[~mask].any()
 
 
+@compiled
+def test_a_weight_that_was_cut_meanwhile_is_an_error_and_nothing_else_is_written() -> None:
+    memory = torch.ones(4, 6)
+    weight = nn.Parameter(torch.ones(4, 6))
+    hook = enforcement._masking(bits(torch.zeros(4, 6, dtype=torch.bool), weight))
+    weight.data = weight.data[:2]
+    weight.grad = memory[:2]  # of the same strides
+    with pytest.raises(RuntimeError, match="size"):
+        hook(weight)
+    assert memory.all()
+
+
+@compiled
+@pytest.mark.parametrize(("given", "told"), [((0, 0, 8), "no memory"), ((1, 2), "takes values")])
+def test_what_the_compiled_mask_cannot_do_is_an_error(given: tuple[int, ...], told: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=told):
+        enforcement._clearing.clear(*given)
+
+
 def test_without_a_compiler_a_network_trains_to_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
