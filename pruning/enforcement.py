@@ -34,7 +34,10 @@ Adafactor, LBFGS or Muon (they mix weights): what is not listed is cleaned after
 """
 
 SMALL = 1 << 20
-"""Weights of a layer up to which one compiled loop is faster than torch on several threads."""
+"""Weights of a layer up to which one compiled loop is as fast as torch on two threads.
+
+`python -m benchmarks.masking` prints both by size; beyond it, and with more threads, torch gains.
+"""
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

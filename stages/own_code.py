@@ -44,7 +44,7 @@ def note(settings: Any, listed: Sequence[str], path: Path) -> None:
     from pruning.facts import write_json
     from stages.files import OWN_CODE
 
-    files = used(settings, listed)
+    files = _used(settings, listed)
     found = {file: hashlib.sha256((OWN_CODE / file).read_bytes()).hexdigest() for file in files}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
@@ -61,7 +61,7 @@ def check_noted(settings: Any, listed: Sequence[str], experiment: str) -> None:
     from stages.files import code_of
 
     noted = read_json(code_of(experiment)) if code_of(experiment).is_file() else {}
-    for file in used(settings, listed):
+    for file in _used(settings, listed):
         if file not in noted:
             raise PruningError(
                 f"{code_of(experiment)}: without {file}, which {experiment} names by now; "
@@ -69,8 +69,8 @@ def check_noted(settings: Any, listed: Sequence[str], experiment: str) -> None:
             )
 
 
-def used(settings: Any, listed: Sequence[str]) -> list[str]:
-    """Return which of the listed files `settings` use; refuse where one was not copied."""
+def _used(settings: Any, listed: Sequence[str]) -> list[str]:
+    """Return which of the listed files `settings` use by their copies; each must be there."""
     from pruning.errors import PruningError
     from stages.files import OWN_CODE
     from stages.params import own_code

@@ -1,10 +1,14 @@
+import shutil
+import sys
+import sysconfig
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -197,10 +201,24 @@ compiled = pytest.mark.skipif(
 )
 
 
+def test_where_there_is_a_compiler_the_compiled_mask_was_installed() -> None:
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    if sys.platform != "linux" or shutil.which(compiler) is None or not headers.is_file():
+        pytest.skip(f"no {compiler} or no {headers} here")
+    assert enforcement._clearing is not None
+
+
 @compiled
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("loop", ["clear", "plain"])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(values=st.lists(st.tuples(ODD, st.booleans()), max_size=70))
-def test_the_compiled_mask_gives_the_bits_of_the_bitwise_and(values: list[Any]) -> None:
+def test_the_compiled_mask_gives_the_bits_of_the_bitwise_and(
+    loop: str, values: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enforcement._clearing, "clear", getattr(enforcement._clearing, loop))
     gradient = torch.tensor([value for value, _ in values])
     kept = bits(torch.tensor([keep for _, keep in values], dtype=torch.bool), gradient)
     weight = nn.Parameter(torch.zeros(len(values)))
@@ -251,6 +269,7 @@ def test_what_the_compiled_mask_cannot_do_is_an_error(given: tuple[int, ...], to
         enforcement._clearing.clear(*given)
 
 
+@compiled
 def test_without_a_compiler_a_network_trains_to_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
